@@ -83,7 +83,7 @@ def run(
         train: datasets that form one training set; replaces ``datasets``.
         test: datasets to test on; by default those of the training.
         leave_one_out: for each dataset, train on all others and test on this one.
-        repeats: of each training; by default the protocol's.
+        repeats: of each training; by default the protocol's, or one per fold of ``split.folds``.
         settings: changed settings of the protocol: ``{"training.steps": 600}`` or ``{"training": {"steps": 600}}``.
         study: name of the folder in ``results``; by default the protocol's name.
         reference: the method under test, which the report compares all models with.

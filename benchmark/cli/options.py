@@ -28,7 +28,9 @@ ProtocolName = Annotated[
     str,
     typer.Option(help="paper, strict, small, quick, standins, or a TOML file.", autocompletion=completion.protocols),
 ]
-Repeats = Annotated[int | None, typer.Option(help="Random repeats per model and dataset; default: the protocol's.")]
+Repeats = Annotated[
+    int | None, typer.Option(help="Repeats per model and dataset; default: the protocol's, or one per fold.")
+]
 StudyName = Annotated[
     str | None,
     typer.Option(help="Name of the study; default: the protocol's name.", autocompletion=completion.studies),

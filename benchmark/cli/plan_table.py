@@ -38,12 +38,15 @@ WIDEST = 60  # repeats that are shown one by one
 def print_plan(console: Console, study: Study, plan: Plan) -> None:
     """Print planned and finished runs, the stand-ins among the datasets and the estimated time."""
     protocol, hardware = study.protocol, study.hardware
+    repeats, folds = protocol.repeats, protocol.split.folds
+    times = counted(repeats, "repeat")
+    if folds:
+        times = counted(f"{repeats} of {folds}" if repeats < folds else repeats, "fold")
     console.print(
         Text.assemble(
             (f"Study {study.folder.name}", "bold"),
             f": protocol {protocol.name}, {counted(len(study.models), 'model')} x "
-            f"{counted(len(study.tasks), 'training set')} x {counted(protocol.repeats, 'repeat')} = "
-            f"{counted(plan.runs, 'run')} on {hardware.device}",
+            f"{counted(len(study.tasks), 'training set')} x {times} = {counted(plan.runs, 'run')} on {hardware.device}",
             f" with {counted(hardware.threads, 'thread')}" if hardware.kind == "cpu" else "",
             f", {hardware.workers} at a time" if hardware.workers > 1 else "",
         )

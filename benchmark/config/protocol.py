@@ -43,6 +43,9 @@ class Split(SettingsModel):
     counts: Annotated[tuple[int, int, int], Field(strict=False)] | None = Field(  # TOML has lists only
         None, description="exact numbers of train, validation and test images instead of shares"
     )
+    folds: int | None = Field(
+        None, ge=2, description="cross-validation: all images in so many folds, repeat i is tested on fold i"
+    )
     min_labelled: Share = Field(
         0.1,
         description="tiles are left out where less of them, or of their centred input, is labelled (not ignored); "
@@ -51,11 +54,25 @@ class Split(SettingsModel):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
-        if self.validation + self.test >= 1:
+        if self.folds is None and self.validation + self.test >= 1:
             raise ValueError("split.validation + split.test must leave images to train on (sum below 1)")
         if self.counts is not None and (min(self.counts) < 0 or self.counts[0] < 1):
             raise ValueError(
                 f"split.counts needs at least one training image and no negative number, found {self.counts}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folds_hold_all_images(self) -> Self:
+        if self.folds is not None and self.counts is not None:
+            raise ValueError(
+                f"split.folds has every image in a test once, but split.counts asks for {list(self.counts)} images; "
+                "add --set split.counts=none"
+            )
+        if self.folds is not None and self.unit == "block":
+            raise ValueError(
+                "split.folds has every image in a test once, but split.unit = block leaves gaps; "
+                "use --set split.unit=group or image"
             )
         return self
 
@@ -150,7 +167,7 @@ class Protocol(SettingsModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(0, ge=0, description="the base seed that every random draw derives from")
-    repeats: int = Field(3, ge=1)
+    repeats: int = Field(3, ge=1, description="of each training; by default as many as split.folds, if there are folds")
     determinism: Determinism = Field(
         "seeded", description="seeded: fixed seeds, fast kernels; deterministic: only kernels that repeat bit for bit"
     )
@@ -235,11 +252,14 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
             f"unknown protocol {name!r}{did_you_mean(name, PRESETS)} (known: {', '.join(PRESETS)}, or a .toml file)"
         )
     overrides = list(overrides)
+    given = unused_settings.flags_by_path(overrides)
+    repeats_are_asked_for = "repeats" in given or ("repeats" in fields and "split.folds" not in given)
     for override in overrides:
         _apply(fields, override)
-    given = unused_settings.flags_by_path(overrides)
     if "training.steps" in given and not any(path.startswith("training.steps_by_model") for path in given):
         fields["training"].pop("steps_by_model", None)  # a number for all networks replaces a preset's exceptions too
+    if isinstance(folds := flatten_settings(fields).get("split.folds"), int) and not repeats_are_asked_for:
+        fields["repeats"] = folds
     try:
         protocol = Protocol.model_validate(fields)
     except ValidationError as error:
@@ -247,6 +267,11 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
         # A problem of several settings together has the path of their group.
         flags = [flag for path, flag in given.items() if any(f"{path}.".startswith(f"{group}.") for group in wrong)]
         raise UserError(f"{' and '.join(flags) or origin}: {_explain(error)}") from error
+    if (count := protocol.split.folds) is not None and protocol.repeats > count:
+        raise UserError(
+            f"repeats={protocol.repeats}, split.folds={count}: each repeat is tested on a fold of its own; ask for "
+            f"{count} repeats at most, or leave their number out"
+        )
     code = {} if stored else extension_code.identities(protocol)  # a wrong name before settings of the right one
     unused_settings.refuse({**written, **given}, protocol)
     return protocol.model_copy(update={"extensions": code}) if code else protocol

@@ -39,6 +39,8 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
             "--set split.counts=none"
         )
         reasons |= dict.fromkeys(("split.test", "split.validation"), counted)
+    if split.folds is not None:
+        reasons["split.test"] = f"split.folds is {split.folds}, and each fold is a test; leave it out"
     if protocol.data.target is not None:
         reasons["data.hy5syn_target"] = f"data.target is {protocol.data.target} for all datasets; leave it out"
     if (steps := training.steps) is not None:
@@ -118,7 +120,8 @@ def refuse_for(
     given, known, reasons = flags_by_path(overrides), {*known, *datasets}, dict[str, str]()
     if divided and (study is None or study.split != protocol.split):
         reason = "each dataset comes in train/, val/ and test/, which are kept as they are; leave it out"
-        fields = ("validation", "test", "near_duplicates", *(["unit"] if protocol.split.counts is None else []))
+        fields = ["folds", "validation", "test", "near_duplicates"]
+        fields += ["unit"] if protocol.split.counts is None else []
         reasons |= {f"split.{field}": reason for field in fields}
     for table in TABLES:
         field, entries = table.removesuffix("_by_dataset"), _entries_of(protocol, table)

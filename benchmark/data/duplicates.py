@@ -7,7 +7,9 @@ that share the microscope's shading, which is therefore removed first.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.polynomial.polynomial import polyvander2d
@@ -16,6 +18,7 @@ from PIL import Image
 from scipy import fft, sparse
 
 from benchmark.data.formats.images import UInt8Array, to_channels
+from benchmark.data.splits import Tile
 
 SIDE = 32  # of a thumbnail, pixels
 LOW = 8  # frequencies of the hash in each direction
@@ -69,6 +72,16 @@ def clusters(thumbnails: UInt8Array) -> list[int]:
         labels = np.unique(component, return_index=True)[1][component]
     clustered: list[int] = labels.tolist()
     return clustered
+
+
+def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:
+    """Name each cluster of tiles that look alike after its first tile."""
+    firsts = clusters(np.stack(thumbnails))
+    sizes = Counter(firsts)
+    return [
+        replace(tile, cluster=tiles[first].name if sizes[first] > 1 else "")
+        for tile, first in zip(tiles, firsts, strict=True)
+    ]
 
 
 def overlap(first: UInt8Array, second: UInt8Array) -> list[tuple[int, int]]:

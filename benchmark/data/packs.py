@@ -74,8 +74,12 @@ class Pack:
             masks[slot] = np.moveaxis(self.masks[index][window], -1, 0)
         return np.stack([self.images[i][window] for i in indices]), masks
 
-    def divide(self, protocol: Protocol) -> Division:
-        """Return the split, the same for every model and repeat.
+    def divide(self, protocol: Protocol, repeat: int = 0) -> Division:
+        """Return the split of a repeat, the same for every model; raises as :meth:`divisions`."""
+        return self.divisions(protocol)[repeat if protocol.split.folds else 0]
+
+    def divisions(self, protocol: Protocol) -> tuple[Division, ...]:
+        """Return the one split of all repeats or, with folds, that of each repeat.
 
         Raises:
             UserError: too few images; names the notes too, since one may be the cause, such as levels that make all
@@ -88,9 +92,13 @@ class Pack:
                 raise
             raise UserError(f"{error}. First look at these remarks on the files: {'; '.join(self.notes)}") from error
 
+    def tested(self, protocol: Protocol) -> tuple[int, ...]:
+        """Return the images that any repeat is tested on, ascending; raises as :meth:`divisions`."""
+        return tuple(sorted({index for division in self.divisions(protocol) for index in division.test}))
+
     def notes_under(self, protocol: Protocol) -> list[str]:
         """Return the notes, and those on the split."""
-        findings = judge_split(self.dataset, self.tiles, self.divide(protocol), protocol)
+        findings = judge_split(self.dataset, self.tiles, self.divisions(protocol), protocol)
         wrong = [f"{name}: {finding.text}" for name, finding in findings.items() if finding.wrong]
         return [*self.notes, *filter(None, [unlabelled(self.tiles, protocol.split)]), *wrong]
 
@@ -146,8 +154,8 @@ def open_at(path: Path, source: Source, fill: Callable[[Path], object]) -> Pack:
     return Pack(source.name, source.fingerprint, images, masks, tiles, has_ignored, notes, source.layers)
 
 
-def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, list[str]]:
-    """Return the division and the notes of a source: by its pack or, before there is one, by its files' headers.
+def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[tuple[Division, ...], list[str]]:
+    """Return the divisions and the notes of a source: by its pack or, before there is one, by its files' headers.
 
     Headers tell neither look-alikes nor ignored pixels; both can only make a split harder to fill.
 
@@ -156,7 +164,7 @@ def foresee(source: Source, protocol: Protocol, cache: Path) -> tuple[Division, 
     """
     if (pack_path(source, protocol, cache) / "manifest.json").is_file():
         pack = open_pack(source, protocol, cache)
-        return pack.divide(protocol), pack.notes_under(protocol)
+        return pack.divisions(protocol), pack.notes_under(protocol)
     shapes = _shapes(source)
     side = fitting_tile(source, protocol, shapes)
     drawn = (drawn_name(source, index, side) for index in range(source.count))
@@ -260,7 +268,7 @@ def _fill(source: Source, protocol: Protocol, folder: Path, progress: Progress |
             if progress:
                 progress(done, len(items))
     if thumbnails:
-        tiles = clustered(tiles, thumbnails)
+        tiles = duplicates.clustered(tiles, thumbnails)
     manifest = {
         "format": FORMAT,
         "dataset": source.name,
@@ -374,16 +382,6 @@ def read_masks(pair: Pair, target: Target, shape: tuple[int, int]) -> list[tuple
     everywhere = np.zeros(shape, np.bool_) if pair.ignore is None else read_ignore(pair.ignore, shape)
     labels = read_layers(pair.labels(target), shape, pair.legend).values()
     return [(label, everywhere if label.ignored is None else everywhere | label.ignored) for label in labels]
-
-
-def clustered(tiles: Sequence[Tile], thumbnails: Sequence[UInt8Array]) -> list[Tile]:
-    """Name each cluster of tiles that look alike after its first tile."""
-    firsts = duplicates.clusters(np.stack(thumbnails))
-    sizes = Counter(firsts)
-    return [
-        replace(tile, cluster=tiles[first].name if sizes[first] > 1 else "")
-        for tile, first in zip(tiles, firsts, strict=True)
-    ]
 
 
 @contextlib.contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from benchmark.config.protocol import Split
 from benchmark.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from benchmark.data.splits import Division
+Divided = TypeVar("Divided")
 
 FREE: Sequence[tuple[str, Any, str]] = (
     ("counts", None, "divides what there is by split.validation and split.test"),
@@ -27,9 +26,9 @@ MOST_NAMED = 3
 
 
 def ways(
-    cut: Callable[[Split], Division],
+    cut: Callable[[Split], Divided],
     settings: Split,
-    fits: Callable[[Division], bool] = lambda division: True,
+    fits: Callable[[Divided], bool] = lambda divided: True,
     *,
     partial: bool = False,
     costly: bool = True,
@@ -41,23 +40,26 @@ def ways(
     Args:
         cut: divides under changed settings, or raises UserError.
         settings: the present settings.
-        fits: another condition on the division.
+        fits: another condition on what ``cut`` returns.
         partial: whether tiles overlap, so that no blocks can be cut.
         costly: whether changes that make the test easier are tried too.
     """
 
     def helps(fields: Mapping[str, Any]) -> bool:
         same = any(getattr(settings, name) == value for name, value in fields.items())
-        overlapping = partial and fields.get("unit") == "block"
-        if same or overlapping or fields.get("min_labelled", 0.0) > settings.min_labelled:
+        no_blocks = (partial or settings.folds) and fields.get("unit") == "block"
+        if same or no_blocks or fields.get("min_labelled", 0.0) > settings.min_labelled:
             return False
         try:
             return fits(cut(settings.model_copy(update=fields)))
         except UserError:
             return False
 
+    fewer = range((settings.folds or 0) - 1, 1, -1) if costly else ()
+    folds = next((count for count in fewer if helps({"folds": count})), None)
+    without = "makes fewer folds" if folds else "tests one part of the images alone"
     advice: list[str] = []
-    for changes in (FREE, [*FREE, *COSTLY] if costly else ()):
+    for changes in (FREE, [("folds", folds, without), *FREE, *COSTLY] if costly else ()):
         for count in (1, 2, 3):
             helping = []
             for chosen in combinations(changes, count):

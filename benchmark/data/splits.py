@@ -1,12 +1,14 @@
-"""Divides a dataset into train, validation and test images, from a seed."""
+"""Divides a dataset into train, validation and test images, also by folds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from benchmark.config.protocol import Protocol, Split
@@ -61,7 +63,7 @@ class Leakage:
     neighbours: tuple[int, int]  # images that touch a training image, also by a corner
 
 
-def divide_under(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> Division:
+def divide_under(dataset: str, tiles: Sequence[Tile], protocol: Protocol) -> tuple[Division, ...]:
     """Divide a dataset's images as a study under a protocol does; see :func:`divide`."""
     return divide(dataset, tiles, protocol.split, split_seed(dataset, protocol), partial=protocol.input.partial_tiles)
 
@@ -71,7 +73,9 @@ def split_seed(dataset: str, protocol: Protocol) -> int:
     return seeds.derive(protocol.seed, "split", dataset)
 
 
-def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, partial: bool = False) -> Division:
+def divide(
+    dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, partial: bool = False
+) -> tuple[Division, ...]:
     """Divide images as their owner did, or else at random by image, by group, or by blocks of each frame.
 
     An owner's division is kept whole, look-alikes included; counts then thin each of its parts. The draw sorts units
@@ -81,6 +85,9 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, p
     left out instead, and so is a validation image that looks like a test image. Images with fewer labelled pixels than
     ``split.min_labelled`` are left out before the draw.
 
+    Folds are sections of the draw with about as many images each; an added file moves the few units beside their ends.
+    The units that follow a fold in the draw, from the first again after the last, are its validation.
+
     Args:
         dataset: named in errors.
         tiles: the images, with unique names; for blocks each with its place in the frame.
@@ -88,8 +95,12 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, p
         seed: from :func:`split_seed`.
         partial: whether tiles overlap, so that no blocks can be cut.
 
+    Returns:
+        One division for all repeats or, with folds, one for each fold: every image in a part is in one test.
+
     Raises:
-        UserError: too few images, groups or stripes for the parts; names settings that help.
+        UserError: too few images, groups or stripes for the parts, or folds beside an owner's division; names settings
+            that help.
     """
     try:
         return attempt(dataset, tiles, settings, seed)
@@ -101,15 +112,18 @@ def divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int, *, p
         raise UserError(f"{message}: {f'use {helping}' if helping else more}") from error
 
 
-def attempt(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
+def attempt(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> tuple[Division, ...]:
     """Divide as :func:`divide` does, but with errors that name no settings that help."""
     labelled = [index for index, tile in enumerate(tiles) if tile.labelled >= settings.min_labelled]
     usable = [tiles[index] for index in labelled]
     if emptied := {tile.given for tile in tiles} - {tile.given for tile in usable}:
         part = f"{next(iter(emptied))}/" if emptied != {None} else "the dataset"
         raise UserError(f"{dataset}: {part} has no image left")
-    division = _divide(dataset, usable, settings, seed)
-    return Division(**{part: tuple(labelled[index] for index in getattr(division, part)) for part in PARTS})
+    divided = _fold(dataset, usable, settings, seed) if settings.folds else [_divide(dataset, usable, settings, seed)]
+    return tuple(
+        Division(**{part: tuple(labelled[index] for index in getattr(division, part)) for part in PARTS})
+        for division in divided
+    )
 
 
 def count_unlabelled(tiles: Sequence[Tile], settings: Split) -> int:
@@ -129,18 +143,14 @@ def unlabelled(tiles: Sequence[Tile], settings: Split) -> str:
 
 
 def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> Division:
-    bases = [tile.group if settings.unit == "group" else tile.name for tile in tiles]
+    bases = _bases(tiles, settings)
     given = [tile.given for tile in tiles]
     if all(part is not None for part in given):
         return _thin(dataset, "{}/ holds", _collect(given), bases, settings.counts, seed)
     if settings.unit == "block":
         parts = _by_blocks(dataset, tiles, settings, seed)
         return _thin(dataset, "the {} stripes hold", _collect(parts), bases, settings.counts, seed)
-    units = _indices_by(_joined(tiles, bases) if settings.near_duplicates == "together" else bases)
-    drawn = [units[unit] for unit in sorted(units, key=lambda unit: _draw(seed, unit))]
-    known = counted(len(set(bases)), settings.unit)
-    joined = f"{counted(len(drawn), 'unit')}, left of {known} after near-duplicates were joined,"
-    subject = known if len(drawn) == len(set(bases)) else joined
+    drawn, subject = _drawn(tiles, bases, settings, seed)
     if settings.counts is not None:
         if division := _by_counts(drawn, settings.counts):
             return division
@@ -151,46 +161,104 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
     test, val = (max(round(share * len(drawn)), 1) if share else 0 for share in (settings.test, settings.validation))
     if test + val >= len(drawn):
         raise UserError(f"{dataset}: {subject} cannot be split into train, validation and test")
-    cuts = {"train": drawn[test + val :], "val": drawn[test : test + val], "test": drawn[:test]}
-    return Division(**{part: tuple(sorted(index for unit in units for index in unit)) for part, units in cuts.items()})
+    return _of_units(train=drawn[test + val :], val=drawn[test : test + val], test=drawn[:test])
 
 
-def look_alikes(tiles: Sequence[Tile], division: Division) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the sets of images that look alike, as indices, and the sets among them that lie in several parts."""
+def _fold(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> list[Division]:
+    """Divide once for each fold."""
+    assert settings.folds is not None
+    if any(tile.given for tile in tiles):
+        raise UserError(f"{dataset}: comes in train/, val/ and test/, which are kept as they are and are no folds")
+    drawn, subject = _drawn(tiles, _bases(tiles, settings), settings, seed)
+    # Beside each fold, one unit is left to train on and, unless nothing is validated, another.
+    least = 2 if settings.folds == 2 and settings.validation else 1
+    if len(drawn) < least * settings.folds:
+        raise UserError(
+            f"{dataset}: found {subject} but split.folds={settings.folds} needs {least * settings.folds} at least"
+        )
+    divided = []
+    for start, end in pairwise(_ends_of_folds([len(unit) for unit in drawn], settings.folds, least)):
+        others = [*drawn[end:], *drawn[:start]]
+        val = max(round(settings.validation * len(others)), 1) if settings.validation else 0
+        if val == len(others):
+            raise UserError(
+                f"{dataset}: split.validation={settings.validation} of the {counted(val, 'unit')} beside a fold leaves "
+                "none to train on; lower it"
+            )
+        divided.append(_of_units(train=others[val:], val=others[:val], test=drawn[start:end]))
+    return divided
+
+
+def _ends_of_folds(sizes: Sequence[int], folds: int, least: int) -> list[int]:
+    """Return where each fold of the units begins and the last ends: with ``least`` units, and about as many images."""
+    # A unit belongs to the fold in which its middle lies; all lengths are doubled and times the number of folds.
+    middles = [folds * (2 * end - size) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+    ends = [0]
+    for fold in range(1, folds):
+        end = bisect_left(middles, 2 * fold * sum(sizes))
+        ends.append(min(max(end, ends[-1] + least), len(sizes) - least * (folds - fold)))
+    return [*ends, len(sizes)]
+
+
+def _bases(tiles: Sequence[Tile], settings: Split) -> list[str]:
+    """Return what each image is drawn with, before look-alikes are joined."""
+    return [tile.group if settings.unit == "group" else tile.name for tile in tiles]
+
+
+def _drawn(tiles: Sequence[Tile], bases: Sequence[str], settings: Split, seed: int) -> tuple[list[list[int]], str]:
+    """Return the units in the order of their draw, as indices of their images, and their number in words."""
+    units = _indices_by(_joined(tiles, bases) if settings.near_duplicates == "together" else bases)
+    drawn = [units[unit] for unit in sorted(units, key=lambda unit: _draw(seed, unit))]
+    known = counted(len(set(bases)), settings.unit)
+    joined = f"{counted(len(drawn), 'unit')}, left of {known} after near-duplicates were joined,"
+    return drawn, known if len(drawn) == len(set(bases)) else joined
+
+
+def _of_units(**parts: Iterable[Sequence[int]]) -> Division:
+    return Division(**{part: tuple(sorted(index for unit in units for index in unit)) for part, units in parts.items()})
+
+
+def look_alikes(tiles: Sequence[Tile], *divided: Division) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the sets of images that look alike, as indices, and those that lie in several parts of any division."""
     sets = _indices_by(tile.cluster for tile in tiles)
     sets.pop("", None)
-    part = {index: name for name in PARTS for index in getattr(division, name)}
-    across = [indices for indices in sets.values() if len({part.get(index) for index in indices} - {None}) > 1]
+    parts = [{index: name for name in PARTS for index in getattr(division, name)} for division in divided]
+    across = [
+        indices
+        for indices in sets.values()
+        if any(len({part.get(index) for index in indices} - {None}) > 1 for part in parts)
+    ]
     return list(sets.values()), across
 
 
-def leakage(tiles: Sequence[Tile], division: Division) -> Leakage:
+def leakage(tiles: Sequence[Tile], *divided: Division) -> Leakage:
     """Count the validation and test images that share a frame, a look or an edge with a training image.
+
+    Over several divisions the numbers are sums.
 
     Edges count in frames whose positions in the grid are unique; in other frames several files share a group, and
     their positions to each other are unknown.
     """
     positions = Counter((tile.group, tile.row, tile.column) for tile in tiles)
     scattered = {group for (group, _, _), count in positions.items() if count > 1}
-    train = [tiles[index] for index in division.train]
-    groups = {tile.group for tile in train}
-    clusters = {tile.cluster for tile in train} - {""}
-    around = {
-        (tile.group, tile.row + down, tile.column + right)
-        for tile in train
-        if tile.group not in scattered
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
-    }
-
-    def count(leaks: Callable[[Tile], bool]) -> tuple[int, int]:
-        return sum(leaks(tiles[index]) for index in division.val), sum(leaks(tiles[index]) for index in division.test)
-
-    return Leakage(
-        groups=count(lambda tile: tile.group in groups),
-        clusters=count(lambda tile: tile.cluster in clusters),
-        neighbours=count(lambda tile: (tile.group, tile.row, tile.column) in around),
-    )
+    groups, clusters, neighbours = Counter[str](), Counter[str](), Counter[str]()
+    for division in divided:
+        train = [tiles[index] for index in division.train]
+        trained_groups = {tile.group for tile in train}
+        trained_clusters = {tile.cluster for tile in train} - {""}
+        around = {
+            (tile.group, tile.row + down, tile.column + right)
+            for tile in train
+            if tile.group not in scattered
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+        }
+        for part in ("val", "test"):
+            for tile in (tiles[index] for index in getattr(division, part)):
+                groups[part] += tile.group in trained_groups
+                clusters[part] += tile.cluster in trained_clusters
+                neighbours[part] += (tile.group, tile.row, tile.column) in around
+    return Leakage(*((count["val"], count["test"]) for count in (groups, clusters, neighbours)))
 
 
 def _indices_by(keys: Iterable[Key]) -> dict[Key, list[int]]:

@@ -56,19 +56,25 @@ class Stresses:
         """No stress, then every effect at every strength."""
         return (None, *(Stress(name, strength) for name in self.effects for strength in self.strengths))
 
-    def refuse(self, sources: Iterable[Source], keep_weights: str) -> None:
+    def refuse(self, sources: Iterable[Source], keep_weights: str, folds: int | None = None) -> None:
         """Refuse tests that cannot work, before any work.
 
         Args:
             sources: the datasets to test on.
             keep_weights: the value of ``--keep-weights``.
+            folds: the number of folds, if there are folds.
 
         Raises:
-            UserError: datasets of files, unknown effects, stand-ins without an effect, or no kept weights.
+            UserError: datasets of files, unknown effects, stand-ins without an effect, or too few kept weights.
         """
         if keep_weights == "none":
             lost = "tests trained weights, which --keep-weights none throws away"
             raise UserError(f"--stress: {lost}; use best-repeat or all")
+        if folds is not None and keep_weights != "all":
+            raise UserError(
+                f"--stress: with split.folds={folds}, the best repeats of two networks have other test images; use "
+                "--keep-weights all, which tests every fold"
+            )
         sources = list(sources)
         stresses = {source.name: STANDINS[source.base].stresses for source in sources if source.synthetic}
         known = list(dict.fromkeys(name for standin in STANDINS.values() for name in standin.stresses))
@@ -92,11 +98,17 @@ class Stresses:
 
 
 def open_stressed(
-    source: Source, protocol: Protocol, cache: Path, stress: Stress | None, progress: Progress | None = None
+    source: Source,
+    protocol: Protocol,
+    cache: Path,
+    stress: Stress | None,
+    progress: Progress | None = None,
+    *,
+    repeat: int = 0,
 ) -> Pack:
     """Open the test images of a stand-in under a stress, drawing them first where they are missing.
 
-    All networks are tested on this pack. It holds the tiles of the test part alone, in their order.
+    All networks of a repeat are tested on this pack. It holds the tiles of the test part alone, in their order.
 
     Args:
         source: a stand-in.
@@ -104,12 +116,13 @@ def open_stressed(
         cache: folder of all packs.
         stress: the forced effect; ``None`` gives the test images again, with their own effects.
         progress: called with (images done, images in all) while drawing.
+        repeat: whose test images these are, if there are folds.
 
     Raises:
         UserError: as :func:`~benchmark.data.packs.open_pack`; or the stand-in has no such stress.
     """
     whole = packs.open_pack(source, protocol, cache)
-    tested = [whole.tiles[index] for index in whole.divide(protocol).test]
+    tested = [whole.tiles[index] for index in whole.divide(protocol, repeat).test]
     shared = packs.pack_path(source, protocol, cache)
     identity = json.dumps([CONVENTION, shared.name, str(stress or ""), [tile.name for tile in tested]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Task:
     """The datasets that form one training set, and the datasets to test on.
 
-    A test uses a dataset's test part, also if the network was trained on other datasets: all figures on a dataset rest
-    on the same images.
+    A test uses a dataset's test part (of the repeat's fold, if there are folds), also if the network was trained on
+    other datasets: all figures on a dataset rest on the same images.
     """
 
     train: tuple[Source, ...]
@@ -158,23 +158,27 @@ def refuse_overlap(task: Task, packs: Mapping[str, Pack], protocol: Protocol) ->
 
     from benchmark.data import duplicates  # imports scipy, which takes time and which a plan does not need
 
-    def part(source: Source, name: Literal["train", "test"]) -> tuple[list[str], UInt8Array]:
-        pack = packs[source.name]
-        indices = getattr(pack.divide(protocol), name)
-        thumbnails = [duplicates.thumbnail(pack.images[index]) for index in indices]
-        shape = (-1, duplicates.SIDE, duplicates.SIDE)
-        return [pack.tiles[index].name for index in indices], np.array(thumbnails, np.uint8).reshape(shape)
+    def thumbnails(pack: Pack, indices: Sequence[int]) -> UInt8Array:
+        small = [duplicates.thumbnail(pack.images[index]) for index in indices]
+        return np.array(small, np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE)
 
     for test in task.test:
         for train in task.train:
             if test.name == train.name or test.synthetic or train.synthetic:
                 continue
-            (tested, ours), (trained, theirs) = part(test, "test"), part(train, "train")
-            if pairs := duplicates.overlap(ours, theirs):
+            ours, theirs = packs[test.name], packs[train.name]
+            # Fold by fold, if there are folds: a network is tested on one fold of each dataset.
+            divided = zip(ours.divisions(protocol), theirs.divisions(protocol), strict=True)
+            parts = [({*mine.test}, {*other.train}) for mine, other in divided]
+            tested, trained = (sorted(set().union(*side)) for side in zip(*parts, strict=True))
+            alike = duplicates.overlap(thumbnails(ours, tested), thumbnails(theirs, trained))
+            pairs = [(tested[image], trained[other]) for image, other in alike]
+            if pairs := [(i, j) for i, j in pairs if any(i in held_out and j in seen for held_out, seen in parts)]:
                 image, other = pairs[0]
                 raise UserError(
                     f"test images of {test.name} that look like training images of {train.name}: "
-                    f"{len({i for i, _ in pairs})}, first {tested[image]} like {trained[other]}: the test would see "
+                    f"{len({i for i, _ in pairs})}, first {ours.tiles[image].name} like {theirs.tiles[other].name}: "
+                    "the test would see "
                     f"what was trained on; `data verify {test.name} --against {train.name}` counts them; take them out "
                     "of one dataset"
                 )

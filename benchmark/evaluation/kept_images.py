@@ -74,7 +74,7 @@ def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[
 
     Args:
         pack: the dataset.
-        indices: the test images.
+        indices: the test images, of all folds if there are any.
         protocol: the largest number and the seed.
 
     Returns:
@@ -96,7 +96,7 @@ def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[
 
 
 class Keeper:
-    """Packs a network's predictions of the candidates during its test."""
+    """Packs a network's predictions of the candidates that it is tested on; of folds, it is tested on one."""
 
     def __init__(self, pack: Pack, indices: Sequence[int], protocol: Protocol) -> None:
         self._pack, self._width = pack, window_side(pack, protocol)
@@ -109,13 +109,12 @@ class Keeper:
 
     def content(self) -> dict[str, bytes]:
         """Return the content of a run's file for each test; nothing without candidates."""
-        bits = [packed for packed in self._bits.values() if packed is not None]
-        if not bits:
+        kept = {index: packed for index, packed in self._bits.items() if packed is not None}
+        if not kept:
             return {}
-        assert len(bits) == len(self._bits), "predictions of candidates are missing"
-        names, layers, width = _names(self._pack, tuple(self._bits)), np.stack(bits, axis=1), np.array([self._width])
-        tests = tests_of(self._pack.dataset, "+".join(self._pack.layers))
-        return {test: _npz(names=names, bits=kept, width=width) for test, kept in zip(tests, layers, strict=True)}
+        names, layers = _names(self._pack, tuple(kept)), np.stack(list(kept.values()), axis=1)
+        width, tests = np.array([self._width]), tests_of(self._pack.dataset, "+".join(self._pack.layers))
+        return {test: _npz(names=names, bits=bits, width=width) for test, bits in zip(tests, layers, strict=True)}
 
 
 def read_images(file: Path) -> Images:

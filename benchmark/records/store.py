@@ -34,7 +34,7 @@ RECORD_BYTES = 16 << 20
 WEIGHTS = "best.safetensors"
 CHECKPOINT = "last.pt"
 #: Errors of a file of JSON that is missing, broken or without the expected fields.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RecursionError, TooLargeError)
 REMEDY = "restore it, or move its folder away and run the study again"
 
 
@@ -99,11 +99,17 @@ class Store:
         """Return the file that lists training, validation and test images."""
         return self.folder / "splits" / f"{dataset}.json"
 
-    def read_split(self, dataset: str) -> dict[str, list[str]]:
-        """Return the images of each part, and the dataset's ``fingerprint``; empty if the lists cannot be read."""
+    def read_split(self, dataset: str, repeat: int = 0) -> dict[str, list[str]]:
+        """Return the images of each part, and the dataset's ``fingerprint``; empty if the lists cannot be read.
+
+        Args:
+            dataset: its name, ``-syn`` included.
+            repeat: whose lists these are; without folds, all repeats share them.
+        """
         with contextlib.suppress(*UNREADABLE):
             split = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
-            return {part: list(map(str, split[part])) for part in PARTS} | {"fingerprint": [str(split["fingerprint"])]}
+            parts = _of_fold(split["folds"], repeat) if "folds" in split else split
+            return {part: list(map(str, parts[part])) for part in PARTS} | {"fingerprint": [str(split["fingerprint"])]}
         return {}
 
     def shared(self, dataset: str) -> Shared | None:
@@ -113,9 +119,18 @@ class Store:
             return Shared(**{field.name: split[field.name] for field in fields(Shared)})
         return None
 
-    def write_split(self, dataset: str, shared: Shared, division: Division, names: Sequence[str]) -> None:
-        """Write the images of each part, after the dataset's other shared files, whose origin it holds too."""
-        content = {"dataset": dataset, **asdict(shared), "digest": division.digest(names), **division.lists(names)}
+    def write_split(self, dataset: str, shared: Shared, divided: Sequence[Division], names: Sequence[str]) -> None:
+        """Write the images of each part, after the dataset's other shared files, whose origin it holds too.
+
+        Of several divisions, one per fold, the training images are left out: they are all others in the file.
+        """
+        lists: list[dict[str, object]] = [
+            {"digest": division.digest(names), **division.lists(names)} for division in divided
+        ]
+        content = {"dataset": dataset, **asdict(shared), **lists[0]}
+        if len(lists) > 1:
+            folds = [{name: value for name, value in fold.items() if name != "train"} for fold in lists]
+            content = {"dataset": dataset, **asdict(shared), "folds": folds}
         write_atomically(self.split_file(dataset), (json.dumps(content, indent=1) + "\n").encode())
 
     def remove_shared(self, dataset: str) -> None:
@@ -307,6 +322,13 @@ class Store:
         target = next(target for target in targets if not target.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self.run_folder(train, model, repeat), target)
+
+
+def _of_fold(folds: Sequence[Mapping[str, list[str]]], repeat: int) -> dict[str, list[str]]:
+    """Return the three lists of a fold; every image of a part is in the test of one fold."""
+    val, test = folds[repeat]["val"], folds[repeat]["test"]
+    everything = {name for fold in folds for name in fold["test"]}
+    return {"train": sorted(everything - {*val, *test}), "val": val, "test": test}
 
 
 def read_record(file: Path) -> Record | None:

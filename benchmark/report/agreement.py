@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from benchmark.config.protocol import HARMLESS, Protocol, protocol_differences
 from benchmark.config.targets import is_own
 from benchmark.report import diff
-from benchmark.report.read import Scores, StudyResults
+from benchmark.report.read import StudyResults
+from benchmark.report.scores import Scores
 from benchmark.utils.errors import UserError
 from benchmark.utils.words import counted
 
@@ -93,8 +94,9 @@ def _refuse_other_inputs(parts: Sequence[Part]) -> None:
 
 
 def _refuse_other_repeats(parts: Sequence[Part]) -> None:
-    """Refuse networks that do not share all seeds: each has test images of its own, perhaps harder for all."""
-    if len({part.protocol.seed for part in parts}) < 2:
+    """Refuse networks that do not share all seeds and folds: each has other test images, perhaps harder for all."""
+    seeds = len({part.protocol.seed for part in parts})
+    if seeds < 2 and not any(part.protocol.split.folds for part in parts):
         return
     held: dict[str, dict[str, set[str]]] = {}
     finished: dict[str, dict[str, set[str]]] = {}
@@ -106,12 +108,13 @@ def _refuse_other_repeats(parts: Sequence[Part]) -> None:
                 held.setdefault(test, {}).setdefault(name, set()).add(f"repeat {record.repeat} of seed {seed}")
                 if test in run.scores:
                     finished.setdefault(test, {}).setdefault(name, set()).add(f"a finished run of seed {seed}")
-    lines = list(_lacking(held)) or list(_lacking(finished))
+    lines = list(_lacking(held)) or (list(_lacking(finished)) if seeds > 1 else [])
     if lines:
         raise UserError(
-            f"{' and '.join(part.name for part in parts)}: have different seeds, so other test images, but not the "
-            f"same repeats of all networks, whose means could not be compared: {'; '.join(lines)}. Run what is missing "
-            "in the study of that seed (`run --study NAME`), or report them one by one"
+            f"{' and '.join(part.name for part in parts)}: have different {'seeds' if seeds > 1 else 'folds'}, so "
+            "other test images, but not the same repeats of all networks, whose means could not be compared: "
+            f"{'; '.join(lines)}. Run what is missing in the study of that seed (`run --study NAME`), or report them "
+            "one by one"
         )
 
 
@@ -136,9 +139,9 @@ def _listed(by_study: Mapping[str, Set[str]]) -> str:
 
 def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
     """Yield what must be one for all studies; what another seed draws anew, only for those of the same seed."""
-    seed = f" (seed {part.protocol.seed})"
+    seed, folds = f" (seed {part.protocol.seed})", bool(part.protocol.split.folds)
     records = [run.record for run in part.study.runs]
-    for (template, name), values in diff.made_from(records).items():
+    for (template, name), values in diff.made_from(records, folds=folds).items():
         if template == diff.CONTENT:
             yield (template, name), {_content(name, value, part.protocol) for value in values}
         else:
@@ -149,8 +152,13 @@ def _made_from(part: Part) -> Iterator[tuple[tuple[str, str], set[str]]]:
         yield (START, "runs"), {"random ones" if drawn else given}
         if record.init is not None:
             yield (ORIGIN, "+".join(record.train) + seed), {record.init.source.removeprefix("study ")}
-    for test, scores in _tested(part.study):
-        yield (IMAGES, test + seed), {_images(scores)}
+    for run in part.study.runs:
+        fold = f" in fold {run.record.repeat}" * folds
+        yield from (((IMAGES, test + fold + seed), {_images(scores)}) for test, scores in run.scores.items())
+    if not folds:  # of folds, a study has those of its runs, or there is no run to compare with
+        for test, methods in part.study.references.items():
+            divisions = (scores for divided in methods.values() for scores in divided)
+            yield from (((IMAGES, test + seed), {_images(scores)}) for scores in divisions)
 
 
 def _content(name: str, fingerprint: str, protocol: Protocol) -> str:
@@ -161,13 +169,6 @@ def _content(name: str, fingerprint: str, protocol: Protocol) -> str:
         if (version := standin_version(name, fingerprint, protocol)) is not None:
             return f"stand-in, version {version}"
     return fingerprint
-
-
-def _tested(study: StudyResults) -> Iterator[tuple[str, Scores]]:
-    for run in study.runs:
-        yield from run.scores.items()
-    for test, methods in study.references.items():
-        yield from ((test, scores) for divisions in methods.values() for scores in divisions)
 
 
 def _images(scores: Scores) -> str:

@@ -14,7 +14,8 @@ from benchmark.config.targets import dataset_of
 from benchmark.records.store import RECORD, Store
 
 if TYPE_CHECKING:
-    from benchmark.report.read import Run, Scores, StudyResults
+    from benchmark.report.read import Run, StudyResults
+    from benchmark.report.scores import Scores
 
 #: Relative. Rounding in sums over thousands of images stays below it, and every digit that is printed above.
 ROUNDING = 1e-12
@@ -76,12 +77,14 @@ def stranger(store: Store, protocol: Protocol, runs: Sequence[Run], dataset: str
 
 
 def divided(study: StudyResults) -> Iterator[str]:
-    """Yield a sentence for each test dataset whose runs in one study were tested on different images."""
-    for test in dict.fromkeys(test for run in study.runs for test in run.scores):
-        first: dict[frozenset[tuple[str, str]], str] = {}
-        for run in study.runs:
-            if test in run.scores:
-                first.setdefault(_images(run.scores[test]), run.record.label)
+    """Yield a sentence for each test dataset of which a study's runs, or those of a fold, saw different images."""
+    folds = study.protocol is not None and study.protocol.split.folds
+    tests: dict[tuple[str, int], dict[frozenset[tuple[str, str]], str]] = {}
+    for run in study.runs:
+        for test, scores in run.scores.items():
+            first = tests.setdefault((test, run.record.repeat if folds else 0), {})
+            first.setdefault(_images(scores), run.record.label)
+    for (test, _), first in tests.items():
         if len(first) > 1:
             yield f"{test}: {' and '.join(first.values())} were tested on different images"
 

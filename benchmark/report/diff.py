@@ -87,8 +87,11 @@ def compare_studies(first: Path, second: Path) -> StudyDifference:
     common = [run for run in a if run in b]
     both = [run for run in common if (a[run].status, b[run].status) == ("ok", "ok")]
     inputs = [
-        {template.format(name): values for (template, name), values in made_from(records.values()).items()}
-        for records in (a, b)
+        {
+            template.format(name): values
+            for (template, name), values in made_from(records.values(), folds=bool(protocol.split.folds)).items()
+        }
+        for records, protocol in ((a, ours), (b, theirs))
     ]
     sections = {
         "settings": protocol_differences(ours, theirs, ignored=frozenset()),
@@ -121,8 +124,12 @@ def _ending(record: Record) -> str:
     return f"{record.status} ({record.failure.kind})" if record.failure else record.status
 
 
-def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
+def made_from(records: Iterable[Record], *, folds: bool) -> dict[tuple[str, str], set[str]]:
     """Return what runs were made from, apart from settings: data, division, networks, the harness's behaviour.
+
+    Args:
+        records: of the runs.
+        folds: whether each repeat has a division of its own.
 
     Returns:
         (sentence with a gap, what stands in it) -> the values that there are.
@@ -137,7 +144,7 @@ def made_from(records: Iterable[Record]) -> dict[tuple[str, str], set[str]]:
             **{(CONTENT, name): fingerprint for name, fingerprint in contents(record).items()},
         }
         if record.training is not None:
-            facts[SPLIT, train] = record.training.split
+            facts[SPLIT, f"{train} in fold {record.repeat}" if folds else train] = record.training.split
         pairs += facts.items()
     return _collected(pairs)
 

@@ -13,7 +13,8 @@ from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.records.efficiency_record import TOLERANCE
 from benchmark.report.agreement import Part, refuse_strangers
 from benchmark.report.diff import contents
-from benchmark.report.read import Measurement, Run, Scores, Setting, StudyResults, read_study
+from benchmark.report.read import Measurement, Run, Setting, StudyResults, read_study
+from benchmark.report.scores import Scores
 from benchmark.report.tables.render import Table
 from benchmark.utils.errors import UserError
 from benchmark.utils.names import distinct_names
@@ -67,7 +68,7 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
         listed = ", ".join(f"{part.protocol.repeats} in {part.name}" for part in ran)
         origin.append(f"Repeats that were asked for: {listed}.")
     if several:
-        origin += _about_seeds(lengths)
+        origin += _about_seeds(lengths, folds=bool(ran[0].protocol.split.folds))
     if broken := list(_broken(ran)):
         origin.append(f"Left out, since their records are broken: {', '.join(broken)}.")
     protocol = None
@@ -103,7 +104,7 @@ def for_figures(study: StudyResults) -> StudyResults:
     return replace(study, protocol=named)
 
 
-def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
+def _about_seeds(lengths: Mapping[int, int], *, folds: bool) -> Iterator[str]:
     starts = itertools.accumulate(lengths.values(), initial=0)
     spans = (
         f"{start}{f' to {start + count - 1}' * (count > 1)} are of seed {seed}"
@@ -116,6 +117,9 @@ def _about_seeds(lengths: Mapping[int, int]) -> Iterator[str]:
         "division, a mean that lacks a failed repeat weighs the seeds otherwise, methods without training are means "
         "over the seeds."
     )
+    if folds:
+        yield "Repeats pair up within a seed, fold by fold: each image is in the test of one fold of every seed."
+        return
     yield (
         "Repeats pair up within a seed. Those of one seed share their division: what is tested over repeats is about "
         f"these {len(lengths)} divisions, erring towards no difference, and not about divisions to come."
@@ -202,17 +206,19 @@ def _of_seed(scores: Scores, seed: int) -> Scores:
 
 
 def _references(parts: Sequence[Part], drawn_anew: Set[str]) -> dict[str, dict[str, tuple[Scores, ...]]]:
-    """Return the methods without training, once per dataset and seed."""
-    held: dict[tuple[str, str], dict[int, tuple[str, Scores]]] = {}
+    """Return the methods without training, once per dataset, seed and fold."""
+    held: dict[tuple[str, str], dict[tuple[int, tuple[str, ...]], tuple[str, Scores]]] = {}
     for part in sorted(parts, key=lambda part: part.protocol.seed):
-        seed = part.protocol.seed
         for test, methods in part.study.references.items():
-            for method, (scores,) in methods.items():
-                first, other = held.setdefault((test, method), {}).setdefault(seed, (part.name, scores))
-                _refuse_other_scores(f"{method} on {test}", first, part.name, other, scores)
+            for method, divisions in methods.items():
+                for scores in divisions:
+                    division = part.protocol.seed, tuple(sorted(scores.images))
+                    first, other = held.setdefault((test, method), {}).setdefault(division, (part.name, scores))
+                    _refuse_other_scores(f"{method} on {test}", first, part.name, other, scores)
     references: dict[str, dict[str, tuple[Scores, ...]]] = {}
-    for (test, method), by_seed in sorted(held.items()):
-        renamed = (_of_seed(scores, seed) if test in drawn_anew else scores for seed, (_, scores) in by_seed.items())
+    for (test, method), divided in sorted(held.items()):
+        counted = ((seed, scores) for (seed, _), (_, scores) in divided.items())
+        renamed = (_of_seed(scores, seed) if test in drawn_anew else scores for seed, scores in counted)
         references.setdefault(test, {})[method] = tuple(renamed)
     return references
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from benchmark import BEHAVIOUR, metrics
+from benchmark import BEHAVIOUR
 from benchmark.config.execution import WORDS
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
@@ -30,40 +26,12 @@ from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import RECORD_BYTES, Broken, Store
 from benchmark.records.stress_record import StressRecord
 from benchmark.report.contradictions import stranger
+from benchmark.report.scores import Scores, read_scores
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited
 from benchmark.utils.words import counted
 
 F = TypeVar("F", bound=Filed)
-
-#: The most that a file of counts may hold, bytes; a million images have less.
-COUNT_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The integer counts of a test, and what they become.
-
-    Attributes:
-        images: the images' names.
-        groups: the source frame of each.
-        columns: column -> (images,) integers.
-        sums: column -> sum over the images.
-        reduced: reduction -> metric -> value.
-        behaviour: the behaviour number of the harness that counted.
-    """
-
-    images: tuple[str, ...]
-    groups: tuple[str, ...]
-    columns: Mapping[str, NDArray[np.int64]]
-    sums: Mapping[str, int]
-    reduced: Mapping[metrics.Reduction, Mapping[str, float]]
-    behaviour: int = BEHAVIOUR
-
-    @cached_property
-    def judged(self) -> int:
-        """Number of images with a counted pixel, and so with a value: the n of every mean over images."""
-        return int(metrics.judged(self.columns).sum())
 
 
 @dataclass(frozen=True)
@@ -202,7 +170,7 @@ class StudyResults:
     Attributes:
         protocol: the resolved protocol; ``None`` for a study that only measured efficiency.
         references: test dataset -> method without training -> its scores, once per division of the images: there are
-            several only where studies of several seeds were merged.
+            several with folds, and where studies of several seeds were merged.
         broken: runs left out, since their records cannot be read.
         comparisons: of the plain way with the harness's, made by ``bench``.
         origin: sentences that say which studies it was merged from; none for a single one.
@@ -305,14 +273,19 @@ def read_study(folder: Path) -> StudyResults:
     rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
     strangers = []
     earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
+    tests_of = functools.cache(lambda dataset: _tests_of_folds(store, protocol, runs, dataset))
     for file in sorted((folder / "references").glob("[!.]*.csv")):
         dataset, _, method = file.stem.rpartition(".")
         shared = store.shared(dataset_of(dataset))
         scores = read_scores(file, shared.behaviour if shared else earlier)
-        if reason := stranger(store, protocol, runs, dataset, scores):
+        divisions = [(runs, scores)] if not protocol.split.folds else _by_fold(scores, runs, tests_of(dataset))
+        reasons = [stranger(store, protocol, of_division, dataset, part) for of_division, part in divisions]
+        if not divisions:
+            reasons = ["the lists of its folds in splits/ are missing or name other images"]
+        if reason := next(filter(None, reasons), ""):
             strangers.append(f"references/{file.name} ({reason})")
         else:
-            rows.setdefault(dataset, {})[method] = (scores,)
+            rows.setdefault(dataset, {})[method] = tuple(part for _, part in divisions)
     stressed, unread = _stressed(store, runs)
     results = StudyResults(protocol, runs, rows, efficiency, tuple(broken), comparisons)
     return replace(
@@ -323,6 +296,22 @@ def read_study(folder: Path) -> StudyResults:
         unfinished=tuple(unfinished),
         networks=read_networks(folder),
     )
+
+
+def _tests_of_folds(store: Store, protocol: Protocol, runs: Sequence[Run], test: str) -> dict[int, frozenset[str]]:
+    """Return the test images of each fold that a finished run was tested on or, without one, that is asked for."""
+    tested = {run.record.repeat for run in runs if test in run.scores} or range(protocol.repeats)
+    return {fold: frozenset(store.read_split(dataset_of(test), fold).get("test", ())) for fold in sorted(tested)}
+
+
+def _by_fold(
+    scores: Scores, runs: Sequence[Run], tests: Mapping[int, Set[str]]
+) -> list[tuple[tuple[Run, ...], Scores]]:
+    """Divide the scores of all images into those of each fold, with its runs; empty if a fold's images are unknown."""
+    parts = {fold: scores.among(names) for fold, names in tests.items()}
+    whole = {fold: part for fold, part in parts.items() if part is not None}
+    by_fold = [(tuple(run for run in runs if run.record.repeat == fold), part) for fold, part in whole.items()]
+    return by_fold if len(whole) == len(parts) else []
 
 
 def _filed(kind: type[F], file: Path) -> F:
@@ -358,43 +347,3 @@ def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], 
         except (OSError, ValidationError) as error:
             broken.append(f"{file}: not a valid stress test ({fault(error)}); remove it and test again")
     return tuple(stressed), tuple(broken)
-
-
-def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
-    """Read and reduce the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
-
-    Args:
-        file: ``images.<test>.csv``.
-        behaviour: the behaviour number of the harness that counted.
-
-    Raises:
-        UserError: the file is missing, empty, holds something else than integers or does not name its images.
-    """
-    remedy = "restore the file, or move its folder away and run the same command again"
-    try:
-        text = read_limited(file, COUNT_BYTES).decode("utf-8")
-        header, *rows = csv.reader(io.StringIO(text, newline=""))
-        # Not pandas: it takes milliseconds to begin with a file, and a large study has ten thousand small ones.
-        table = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file}: cannot be read ({error}); {remedy}") from error
-    columns, wrong = {}, []
-    # A column that does not apply to a target (nets where vias are looked for) is absent or blank.
-    for name in (name for name in metrics.COUNT_COLUMNS + metrics.CONNECTION_COLUMNS if any(table.get(name, ()))):
-        try:
-            columns[name] = np.array([int(text) for text in table[name]], np.int64)
-        except (ValueError, OverflowError):
-            wrong.append(name)
-    if wrong or not columns:
-        content = f"columns {', '.join(wrong)} with other values" if wrong else "no counts"
-        raise UserError(f"{file}: expected integer counts per image, found {content}; {remedy}")
-    if unnamed := [name for name in ("image", "group") if name not in table]:
-        raise UserError(f"{file}: expected a row per image with its name and group, found no {unnamed[0]!r}; {remedy}")
-    return Scores(
-        images=table["image"],
-        groups=table["group"],
-        columns=columns,
-        sums={name: int(column.sum()) for name, column in columns.items()},
-        reduced={reduction: metrics.reduce(columns, reduction) for reduction in get_args(metrics.Reduction)},
-        behaviour=behaviour,
-    )

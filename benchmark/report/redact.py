@@ -16,7 +16,8 @@ from benchmark.config.targets import AT, dataset_of
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
-from benchmark.report.read import Run, Scores, Stressed, StudyResults
+from benchmark.report.read import Run, Stressed, StudyResults
+from benchmark.report.scores import Scores
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited
 from benchmark.utils.names import is_plain

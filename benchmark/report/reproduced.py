@@ -14,7 +14,7 @@ from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.report import diff
 from benchmark.report.contradictions import ROUNDING
-from benchmark.report.read import read_scores
+from benchmark.report.scores import read_scores
 from benchmark.utils.errors import UserError
 
 

@@ -32,7 +32,7 @@ def run_stress_tests(job: StressJob, on_step: OnStep) -> None:
         network = to_device(trained.build(), device)
         launch = Launch(network, device, training.execution)
         for done, (source, stress) in enumerate(todo, start=1):
-            pack = open_stressed(source, protocol, training.cache, stress)
+            pack = open_stressed(source, protocol, training.cache, stress, repeat=training.repeat)
             tested = evaluate(network, pack, range(len(pack.tiles)), protocol, device, launch=launch)
             for test, rows in tested.items():
                 Store(job.study).write_stress(job.record(test, source, stress), counts_csv(rows))

@@ -71,7 +71,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         parts = {}
         for source in job.task.sources:
             pack = open_pack(source, job.protocol, job.cache)
-            parts[source.name] = _Part(source, pack, pack.divide(job.protocol))
+            parts[source.name] = _Part(source, pack, pack.divide(job.protocol, job.repeat))
         training_parts = [parts[name] for name in job.task.train_names]
         network = to_device(build_network(job), device)
         extension_code.refuse_changed(job.protocol)
@@ -111,7 +111,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         predictions: dict[str, bytes] = {}
         for source in job.task.test:
             pack, tiles = parts[source.name].pack, parts[source.name].division.test
-            keeper = kept_images.Keeper(pack, tiles, job.protocol)
+            keeper = kept_images.Keeper(pack, pack.tested(job.protocol), job.protocol)
             rows |= evaluate(network, pack, tiles, job.protocol, device, keeper, launch)  # nothing without test images
             predictions |= keeper.content()
         cost = meter.cost(test_seconds=time.perf_counter() - started, earlier_seconds=trained.earlier_seconds)

@@ -40,8 +40,7 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
 
     # One job of each network and training set that starts from given weights.
     jobs = {(job.entry.name, job.task.name): job for job in plan.todo}.values()
-    tuned = [job for job in jobs if job.init]
-    _try_weights(jobs if study.protocol.training.encoder_file else tuned)
+    _try_weights(jobs if study.protocol.training.encoder_file else [job for job in jobs if job.init])
     # A finished study is only read: it may lie on a disk that takes no files.
     idle = not (plan.todo or plan.stale or plan.measurements or plan.stress) and plan.seen == study.protocol
     with contextlib.nullcontext() if idle else _claimed(study, emit):
@@ -56,10 +55,13 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
             keep_method(study.folder, str(study.reference))
         _set_broken_aside(study, plan)
         prepare(study, emit, {source.name for job in plan.todo for source in job.task.sources})
-    for job in tuned:
-        assert job.init is not None
-        if note := refuse_seen(job.task, job.init, study.store):
-            emit(Note(job.task.name, note))
+    notes = {
+        (job.task.name, note): None
+        for job in plan.todo
+        if job.init and (note := refuse_seen(job.task, job.init, study.store, job.repeat))
+    }
+    for name, note in notes:
+        emit(Note(name, note))
     if _run_all(study, in_order(study, plan), executor, emit) and study.stress:
         tests = stress_plan.stress_jobs(study, study.jobs())
         _run_all(study, stress_plan.prepare_stress(study, tests, emit), executor, emit)

@@ -61,7 +61,7 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     if study.start and study.protocol.training.encoder_weights:
         raise UserError(f"{study.start.flag} and training.encoder_weights: give one; the first replaces all weights")
     if study.stress:
-        study.stress.refuse(study.tested, study.keep_weights)
+        study.stress.refuse(study.tested, study.keep_weights, study.protocol.split.folds)
     jobs, seen = study.jobs(), study.store.read_protocol()
     # Read before the records: a record that is replaced in between counts as tried again.
     written = {run_name(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}

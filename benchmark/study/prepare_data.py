@@ -69,11 +69,12 @@ def _write(study: Study, source: Source, pack: Pack, missing: list[str], shared:
     from benchmark.evaluation.counts import counts_csv
     from benchmark.evaluation.reference_methods import score_reference
 
-    division = pack.divide(study.protocol)
-    for name in missing if division.test else []:
-        for test, rows in score_reference(name, pack, division.test, study.protocol).items():
+    tested = pack.tested(study.protocol)
+    for name in missing if tested else []:
+        for test, rows in score_reference(name, pack, tested, study.protocol).items():
             write_atomically(study.store.reference_file(test, name), counts_csv(rows))
     if source in study.tested:
-        for test, images in kept_images.pack_images(pack, division.test, study.protocol).items():
+        for test, images in kept_images.pack_images(pack, tested, study.protocol).items():
             write_atomically(study.store.images_file(test), images)
-    study.store.write_split(source.name, shared, division, [tile.name for tile in pack.tiles])
+    names = [tile.name for tile in pack.tiles]
+    study.store.write_split(source.name, shared, pack.divisions(study.protocol), names)

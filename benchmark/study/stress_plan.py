@@ -12,6 +12,7 @@ from statistics import fmean
 
 from benchmark.data import stressed
 from benchmark.data.datasets import Source
+from benchmark.data.synthetic import Stress
 from benchmark.executors.events import Event, Note, Packing
 from benchmark.records.store import WEIGHTS
 from benchmark.records.weights import best_repeat
@@ -100,15 +101,25 @@ def _job(study: Study, run: TrainJob, digest: str) -> StressJob:
 
 def image_sets(planned: Sequence[PlannedStress]) -> dict[Source, int]:
     """Return how many sets of test images the tests need of each stand-in."""
-    tests = dict.fromkeys(test for stress in planned for test in stress.job.tests)
-    return dict(Counter(source for source, _ in tests))
+    return dict(Counter(source for source, _, _ in _sets(stress.job for stress in planned)))
+
+
+def _sets(jobs: Iterable[StressJob]) -> list[tuple[Source, Stress | None, int]]:
+    """Return the sets of images that tests need, each once; all repeats share one unless each has its own fold."""
+    return list(
+        dict.fromkeys(
+            (*test, job.training.repeat if job.training.protocol.split.folds else 0)
+            for job in jobs
+            for test in job.tests
+        )
+    )
 
 
 def expected_stress(study: Study, planned: Sequence[PlannedStress]) -> ExpectedStress:
     """Return estimates of the time for drawing the images and for testing."""
     cores = os.cpu_count() or 1
     drawing = sum(
-        count * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
+        count / (study.protocol.split.folds or 1) * source.count * math.prod(source.shape) / DRAWN_PIXELS_PER_S / cores
         for source, count in image_sets(planned).items()
     )
     tests: dict[str, list[float]] = {}
@@ -126,10 +137,12 @@ def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Even
         UserError: the images cannot be written.
     """
     empty: set[str] = set()
-    for source, stress in dict.fromkeys(test for job in jobs for test in job.tests):
+    for source, stress, repeat in _sets(jobs):
         name = f"{source.name} {stress or 'as drawn'}"
         pack = stressed.open_stressed(
-            source, study.protocol, study.cache, stress, lambda *steps, name=name: emit(Packing(name, *steps))
+            *(source, study.protocol, study.cache, stress),
+            lambda *steps, name=name: emit(Packing(name, *steps)),
+            repeat=repeat,
         )
         if not pack.tiles and source.name not in empty:
             empty.add(source.name)

@@ -135,7 +135,7 @@ class Costs:
         if settings.steps:
             return settings.steps * settings.batch
         split = self.protocol.split
-        share = 1 - split.validation - split.test
+        share = (1 - 1 / split.folds) * (1 - split.validation) if split.folds else 1 - split.validation - split.test
         counts = (
             split.counts[0] if split.counts else round(count_tiles(source, self.protocol)[0] * share)
             for source in task.train
@@ -161,4 +161,5 @@ def count_tiles(source: Source, protocol: Protocol) -> tuple[int, int]:
 def count_test_images(source: Source, protocol: Protocol) -> int:
     """Return the number of images in a dataset's test part, if the dataset has enough images."""
     split = protocol.split
-    return split.counts[2] if split.counts else round(count_tiles(source, protocol)[0] * split.test)
+    share = 1 / split.folds if split.folds else split.test
+    return split.counts[2] if split.counts else round(count_tiles(source, protocol)[0] * share)

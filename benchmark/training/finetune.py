@@ -154,13 +154,14 @@ def load_initial_weights(network: nn.Module, start: Weights) -> None:
     load_weights(network, start.file, content)
 
 
-def refuse_seen(task: Task, start: Weights, study: Store) -> str:
+def refuse_seen(task: Task, start: Weights, study: Store, repeat: int) -> str:
     """Refuse a test on images that the initial weights were trained or validated on.
 
     Args:
         task: its test sets are checked.
-        start: initial weights of the runs.
-        study: of the runs; its splits are written.
+        start: initial weights of the run.
+        study: of the run; its splits are written.
+        repeat: of the run, whose fold is tested on if there are folds.
 
     Returns:
         A note if the check was impossible, otherwise blank.
@@ -173,7 +174,8 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
     for source in task.test:
         if source.name not in start.facts.train:
             continue
-        earlier, split = Store(start.file.parents[4]).read_split(source.name), study.read_split(source.name)
+        earlier = Store(start.file.parents[4]).read_split(source.name, start.facts.repeat or 0)
+        split = study.read_split(source.name, repeat)
         if not earlier or not split:
             return f"whether the weights have seen test images is unknown: {start.facts.study} keeps no list of them"
         # Stand-ins of other settings are other images with the same names.
@@ -181,8 +183,9 @@ def refuse_seen(task: Task, start: Weights, study: Store) -> str:
             continue
         if leaked := sorted({*earlier["train"], *earlier["val"]} & {*split["test"]}):
             raise UserError(
-                f"test images of {source.name} that study {start.facts.study} trained or validated on: {len(leaked)}, "
-                f"first {leaked[0]}: the test would see what was trained on; use the protocol, seed and split of that "
-                "study, or test on another dataset"
+                f"test images of {source.name} that study {start.facts.study} trained or validated on in repeat "
+                f"{start.facts.repeat}: {len(leaked)}, first {leaked[0]}: the test would see what was trained on; use "
+                "the protocol, seed and split of that study (with split.folds, one that was run with --keep-weights "
+                "all), or test on another dataset"
             )
     return ""

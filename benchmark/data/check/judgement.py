@@ -132,21 +132,23 @@ def judge(facts: Sequence[Facts], images: Sequence[str], labels: Sequence[str]) 
     return findings
 
 
-def judge_split(dataset: str, tiles: Sequence[Tile], division: Division, protocol: Protocol) -> dict[str, Finding]:
-    """Return the findings on a division: look-alikes, and leakage from training into the other parts.
+def judge_split(
+    dataset: str, tiles: Sequence[Tile], divided: Sequence[Division], protocol: Protocol
+) -> dict[str, Finding]:
+    """Return the findings on a split: look-alikes, and leakage from training into the other parts.
 
     Args:
         dataset: named in errors only.
         tiles: the images.
-        division: made by :func:`benchmark.data.splits.divide_under`.
-        protocol: the protocol of the division.
+        divided: made by :func:`benchmark.data.splits.divide_under`.
+        protocol: the protocol of the split.
     """
     settings, seed = protocol.split, split_seed(dataset, protocol)
     # Several findings try the same other divisions.
     cut = functools.cache(lambda changed: attempt(dataset, tiles, changed, seed))
-    leaks_of = functools.cache(lambda other: leakage(tiles, other))
-    leaks, given = leaks_of(division), any(tile.given for tile in tiles)
-    sets, across = look_alikes(tiles, division)
+    leaks_of = functools.cache(lambda other: leakage(tiles, *other))
+    leaks, given = leaks_of(tuple(divided)), any(tile.given for tile in tiles)
+    sets, across = look_alikes(tiles, *divided)
     names = ", ".join(tiles[index].name for index in (across or sets or [[]])[0][:MOST_NAMED])
 
     def remedy(fits: Callable[[Leakage], bool]) -> str:

@@ -45,14 +45,14 @@ class Survey:
     tiles: tuple[Tile, ...]  # of all readable and large images, look-alikes marked; labels do not matter
     owners: tuple[int, ...]  # the tiles' images, as indices into ``checks``
     thumbnails: UInt8Array  # ``(n, 32, 32)`` uint8, of the tiles
-    division: Division | None  # the split; ``None`` where none can be made
+    divisions: tuple[Division, ...]  # the split, of each fold if there are folds; none where none can be made
     shortage: str  # why there is no division
 
     @cached_property
-    def parts(self) -> list[str | None]:
-        """The part of each tile, ``None`` where it is in none."""
-        part_of = {index: part for part in PARTS if self.division for index in getattr(self.division, part)}
-        return [part_of.get(index) for index in range(len(self.tiles))]
+    def parts(self) -> list[tuple[str | None, ...]]:
+        """The part of each tile in each division, ``None`` where it is in none."""
+        part_of = [{index: part for part in PARTS for index in getattr(division, part)} for division in self.divisions]
+        return [tuple(parts.get(index) for parts in part_of) for index in range(len(self.tiles))]
 
 
 def survey_folder(folder: DatasetFolder, protocol: Protocol, progress: packs.Progress | None = None) -> Survey:
@@ -91,16 +91,16 @@ def survey_folder(folder: DatasetFolder, protocol: Protocol, progress: packs.Pro
             progress(index + 1, len(headers))
     small = [thumbnail for checked in checks for thumbnail in checked.thumbnails]
     thumbnails = np.stack(small) if small else np.zeros((0, duplicates.SIDE, duplicates.SIDE), np.uint8)
-    division, shortage = None, "no image can be used"
+    divisions, shortage = tuple[Division, ...](), "no image can be used"
     if tiles:
-        tiles = packs.clustered(tiles, small)
+        tiles = duplicates.clustered(tiles, small)
         try:
-            division, shortage = divide_under(name, tiles, protocol), ""
+            divisions, shortage = divide_under(name, tiles, protocol), ""
         except UserError as error:
             shortage = str(error)
     return Survey(
         *(folder, files, tuple(checks), levels, size, side),
-        *(tuple(tiles), tuple(owners), thumbnails, division, shortage),
+        *(tuple(tiles), tuple(owners), thumbnails, divisions, shortage),
     )
 
 

@@ -16,7 +16,7 @@ from benchmark.data.check.judgement import MOST_NAMED, Finding, judge, judge_spl
 from benchmark.data.check.survey import DatasetFolder, Survey, survey_folder
 from benchmark.data.formats.images import sized
 from benchmark.data.packs import Progress
-from benchmark.data.splits import PARTS, Division, count_unlabelled, leakage, look_alikes, unlabelled
+from benchmark.data.splits import PARTS, count_unlabelled, leakage, look_alikes, unlabelled
 from benchmark.data.tiling import cut_by_smallest, smaller_input
 from benchmark.utils.words import counted
 
@@ -161,31 +161,32 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
 
 
 def _split_rows(survey: Survey, protocol: Protocol) -> list[FindingRow]:
-    tiles, division, name = survey.tiles, survey.division, survey.folder.name
+    tiles, divided, name = survey.tiles, survey.divisions, survey.folder.name
     few, text = count_unlabelled(tiles, protocol.split), unlabelled(tiles, protocol.split)
     text += ": label more, or look whether the ignored pixels are the right ones" if 2 * few > len(tiles) else ""
-    findings = judge_split(name, tiles, division, protocol) if division is not None else {}
-    similar = _sets("tiles", *look_alikes(tiles, division or Division((), (), ())))
+    findings = judge_split(name, tiles, divided, protocol) if divided else {}
+    similar = _sets("tiles", *look_alikes(tiles, *divided))
     rows = [
         _exact_row(survey),
         _judged("near duplicates", similar, findings),
         FindingRow("tiles with too few labelled pixels", str(few), warning=text),
     ]
-    if division is None:
+    if not divided:
         return [*rows, FindingRow("split", "-", survey.shortage)]
-    counts = {part: len(getattr(division, part)) for part in PARTS}
+    counts = {part: [len(getattr(division, part)) for division in divided] for part in PARTS}
     given = any(tile.given for tile in tiles)
     source = "as the folders give it" if given else f"by {protocol.split.unit}, seed {protocol.seed}"
-    left = len(tiles) - sum(counts.values()) - few
-    value = ", ".join(f"{count} {part}" for part, count in counts.items()) + f" ({source})"
+    left = sum(not any(parts) for parts in survey.parts) - few
+    folds = f"{len(divided)} folds: " if protocol.split.folds else ""
+    value = folds + ", ".join(f"{_range(sizes)} {part}" for part, sizes in counts.items()) + f" ({source})"
     rows.append(FindingRow("split", value + (f"; {counted(left, 'tile')} in no part" if left else "")))
-    leaks = leakage(tiles, division)
+    leaks = leakage(tiles, *divided)
     for kind, (val, test) in (
         ("frame also trained on", leaks.groups),
         ("looks like a training tile", leaks.clusters),
         ("touches a training tile", leaks.neighbours),
     ):
-        value = f"val {val} of {counts['val']}, test {test} of {counts['test']}"
+        value = f"val {val} of {sum(counts['val'])}, test {test} of {sum(counts['test'])}"
         rows.append(_judged(f"leakage: {kind}", value, findings))
     return rows
 
@@ -196,9 +197,9 @@ def _exact_row(survey: Survey) -> FindingRow:
     for index, check in enumerate(survey.checks):
         if check.digest:
             equal[check.digest].append(index)
-    parts: dict[int, set[str]] = defaultdict(set)
-    for owner, part in zip(survey.owners, survey.parts, strict=True):
-        parts[owner] |= {part} if part else set()
+    parts: dict[int, set[tuple[str | None, ...]]] = defaultdict(set)
+    for owner, of_tile in zip(survey.owners, survey.parts, strict=True):
+        parts[owner] |= {of_tile} if any(of_tile) else set()
     sets = [indices for indices in equal.values() if len(indices) > 1]
     across = [indices for indices in sets if len(set().union(*(parts[index] for index in indices))) > 1]
     first = [survey.scan.pairs[index].image for index in (across or sets or [[]])[0][:MOST_NAMED]]
@@ -221,8 +222,9 @@ def _overlap_row(survey: Survey, other: Survey) -> FindingRow:
     """Compare with another dataset, tile by tile."""
     pairs = duplicates.overlap(survey.thumbnails, other.thumbnails)
     alike = len({index for index, _ in pairs})
-    tested = len({index for index, match in pairs if survey.parts[index] == "test" and other.parts[match] == "train"})
-    trained = len({match for index, match in pairs if survey.parts[index] == "train" and other.parts[match] == "test"})
+    together = {pair: set(zip(survey.parts[pair[0]], other.parts[pair[1]], strict=False)) for pair in pairs}
+    tested = len({index for (index, _), parts in together.items() if ("test", "train") in parts})
+    trained = len({match for (_, match), parts in together.items() if ("train", "test") in parts})
     name, theirs = survey.folder.name, other.folder.name
     return FindingRow(
         f"overlap with {theirs}",
@@ -258,6 +260,11 @@ def _judged(name: str, value: str, findings: Mapping[str, Finding]) -> FindingRo
 def _short(text: str, root: Path) -> str:
     """Name files relative to the dataset's folder, which the table names already."""
     return text.replace(f"{root}/", "").replace(f"{root}\\", "").replace(f"{root}: ", "")
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _kinds(texts: Iterable[str]) -> str:

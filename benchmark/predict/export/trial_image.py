@@ -49,7 +49,7 @@ def _drawn_again(study: Path, trained: TrainedNetwork) -> Iterator[tuple[str, Ar
     protocol = trained.protocol
     for name in trained.train:
         entry = KNOWN.get(name.removesuffix(SUFFIX))
-        split = Store(study).read_split(name)
+        split = Store(study).read_split(name, trained.record.repeat if trained.record else 0)
         if name.endswith(SUFFIX) and entry is not None and split is not None:
             source = standin(entry, target_of(entry, protocol), protocol)
             if split.get("fingerprint") == [source.fingerprint]:

@@ -21,6 +21,7 @@ from benchmark.report.plots.sheet import Sheet
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import bibliography, stress_table
 from benchmark.report.tables.all_tables import SECTION_OF
+from benchmark.report.tables.conventions import noun_under
 from benchmark.report.tables.render import Table
 from benchmark.utils.words import counted
 
@@ -95,6 +96,7 @@ def to_html(
         name=name,
         redacted=redacted,
         renamed=renamed,
+        noun=noun_under(study.protocol),
         summary=page_summary.summarise(study, by_name.get("accuracy", Table("accuracy", "")), reference),
         pictured=bool(sheets),
         sections=[

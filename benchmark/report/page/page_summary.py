@@ -13,7 +13,7 @@ from benchmark.report.page import origin
 from benchmark.report.page.grids import printed
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, in_order, left_out, origins, stand_ins
-from benchmark.report.tables.render import Block, Row, Table
+from benchmark.report.tables.render import Block, Row, Table, noun_of
 from benchmark.utils.words import counted
 
 #: Lines of the overview, and names in a sentence.
@@ -93,7 +93,7 @@ def summarise(study: StudyResults, accuracy: Table, reference: str) -> Summary:
     conventions = ""
     if accuracy.blocks:
         facts = accuracy.blocks[0].facts
-        conventions = f"mIoU in percent, {facts['reduction']} reduction, mean ± std over repeats (ddof = 1)"
+        conventions = f"mIoU in percent, {facts['reduction']} reduction, mean ± std over {noun_of(facts)}s (ddof = 1)"
     return Summary(
         tuple(_warnings(study)),
         tuple(_facts(study)),
@@ -206,8 +206,12 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
     yield "Runs", f"{done} of {len(records) + len(study.unfinished)} finished"
     lengths = Counter((record.model, record.train) for record in records)
     n = " to ".join(map(str, sorted({min(lengths.values()), max(lengths.values())})))
-    noun = "training" if n == "1" else "trainings from different seeds"
-    yield "Repeats", f"n = {n} {noun} per model and dataset"
+    if folds := study.protocol.split.folds:
+        each = f"each tested on one of {folds} folds and trained without it"
+        yield "Folds", f"n = {counted(n, 'training')} per model and dataset, {each}"
+    else:
+        noun = "training" if n == "1" else "trainings from different seeds"
+        yield "Repeats", f"n = {n} {noun} per model and dataset"
     yield "Protocol", " ".join(_protocol(study.protocol, merged=bool(study.sources)))
     trainings = [record.training for record in records if record.training]
     if images := sorted({(training.train_images, training.validation_images) for training in trainings}):
@@ -236,7 +240,8 @@ def _protocol(protocol: Protocol, *, merged: bool) -> Iterator[str]:
     yield f"{protocol.name}: {training.optimizer} at {training.lr:g}, batch {training.batch}, {length}{patience};"
     sizes = {"": protocol.input.size} | dict(protocol.input.size_by_dataset)
     inputs = ", ".join(f"{size}×{size}{f' for {name}' * bool(name)}" for name, size in sizes.items())
-    yield f"input {inputs}; split by {protocol.split.unit}."
+    folds = f" into {protocol.split.folds} folds" * bool(protocol.split.folds)
+    yield f"input {inputs}; split by {protocol.split.unit}{folds}."
     changed = origin.settings(protocol, ignored={"repeats"} if merged else set())  # merged studies may differ in it
     if changed:
         yield f"Other than the preset of that name: {'; '.join(changed)}."

@@ -18,7 +18,7 @@ from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, lab
 from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.efficiency_table import cost
-from benchmark.report.tables.render import Block, Cell, Row
+from benchmark.report.tables.render import Block, Cell, Row, noun_of
 from benchmark.utils.words import counted
 
 X_TITLE_WIDTH = 88  # characters that fit beside each other
@@ -119,10 +119,10 @@ class Chart:
     @property
     def footnote(self) -> str:
         """Of the points: repeats, images, protocol, and models that are left out."""
-        block = self.block
+        block, noun = self.block, noun_of(self.block.facts)
         own = [f"{point.row.label}: n = {point.cell.n}" for point in self.points if point.cell.n != block.n]
         spread = (
-            f"Mean ± std over n = {block.n} repeats (ddof = 1)" if block.n > 1 else "n = 1 repeat, so no error bars"
+            f"Mean ± std over n = {block.n} {noun}s (ddof = 1)" if block.n > 1 else f"n = 1 {noun}, so no error bars"
         )
         sentences = [
             f"{spread}{'; ' * bool(own)}{', '.join(own)}",

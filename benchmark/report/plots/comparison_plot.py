@@ -166,7 +166,7 @@ def groups(contest: Contest, ranked: Sequence[Row]) -> Groups:
     for first, second in pairs:
         repeats = sorted(values[first].keys() & values[second].keys())
         sides = ([values[side][repeat] for repeat in repeats] for side in (first, second))
-        t = significance.paired_t(*sides) if repeats else None
+        t = significance.paired_t(*sides, test_to_training=contest.test_to_training) if repeats else None
         p.append(float(t.p) if t else math.nan)
         differences.append(float(t.mean) if t else math.nan)
     different = np.zeros((len(ranked), len(ranked)), dtype=bool)
@@ -190,7 +190,13 @@ def _figure(standing: Standing) -> Figure:
         figure, axes = rows.frame(
             standing.title,
             ranked,
-            _legend(ranked, [line.handle for line in lines], intervals=drawn, grouped=bool(shown)),
+            _legend(
+                ranked,
+                [line.handle for line in lines],
+                intervals=drawn,
+                grouped=bool(shown),
+                single=f"Single {standing.contest.noun}",
+            ),
             standing.footnote,
             right_inches=0.2 + _bar_inches(shown) * (len(shown) + bool(shown)),
         )
@@ -218,7 +224,8 @@ def _draw_row(axes: Axes, height: int, row: Row, standing: Standing) -> None:
     values, interval = standing.percent(row.key), standing.intervals[row.key]
     left, right = standing.limits
     artists: list[Artist] = []
-    interval_text = "no interval, since its repeats saw different images"
+    noun = standing.contest.noun
+    interval_text = f"no interval, since its {noun}s saw different images"
     if not math.isnan(interval[0]):
         low, high = (100 * end for end in interval)
         interval_text = f"95 % interval [{low:.2f}, {high:.2f}]"
@@ -250,7 +257,7 @@ def _draw_row(axes: Axes, height: int, row: Row, standing: Standing) -> None:
         values, [height + 0.3] * len(values), "o", color=colour, alpha=0.45, markersize=3.2, markeredgewidth=0, zorder=4
     )
     repeats = ", ".join(f"{value:.2f}" for value in values[:12]) + ", …" * (len(values) > 12)
-    tip = f"{row.label}: {standing.x_title} {mean:.2f}, {interval_text}; repeats: {repeats}"
+    tip = f"{row.label}: {standing.x_title} {mean:.2f}, {interval_text}; {noun}s: {repeats}"
     tag(row.key, tip, *artists)
 
 
@@ -289,11 +296,11 @@ def _references(values: Mapping[str, float], left: float, right: float) -> list[
 
 
 def _legend(
-    ranked: Sequence[Row], references: Sequence[Line2D], *, intervals: bool, grouped: bool
+    ranked: Sequence[Row], references: Sequence[Line2D], *, intervals: bool, grouped: bool, single: str
 ) -> list[list[Artist]]:
     families = list[Artist](family_handles(ranked))
     marks: list[Artist] = [
-        Line2D([], [], color=INK, linestyle="", marker="o", alpha=0.45, markersize=3.2, label="Single repeat"),
+        Line2D([], [], color=INK, linestyle="", marker="o", alpha=0.45, markersize=3.2, label=single),
     ]
     if intervals:
         marks.insert(0, Line2D([], [], color=INK, linewidth=1.4, marker="|", label="95 % interval"))
@@ -309,9 +316,10 @@ def _footnote(standing: Standing) -> str:
     counts = {row.label: len(contest.values(row.key)) for row in ranked}
     n = max(counts.values())
     others = "".join(f"; {label}: n = {count}" for label, count in counts.items() if count != n)
+    noun = contest.noun
     frames = len({group for runs in contest.scores.values() for scores in runs.values() for group in scores.groups})
     sentences = [
-        f"Interval: two-level bootstrap, percentile, {significance.BOOTSTRAP_DRAWS:,} draws of repeats "
+        f"Interval: two-level bootstrap, percentile, {significance.BOOTSTRAP_DRAWS:,} draws of {noun}s "
         f"(n = {n}{others}), then of source frames ({frames})",
     ]
     if n < 6:  # the range of n values covers their mean in 1 - 2 / 2^n: below 95 % up to five
@@ -319,9 +327,9 @@ def _footnote(standing: Standing) -> str:
         sentences.append(f"The interval is too narrow, since it rests on {trainings} of each model")
     without = [row.label for row in ranked if math.isnan(standing.intervals[row.key][0])]
     if len(without) == len(ranked):
-        sentences = [f"Means over n = {n} repeats{others}. No intervals, since repeats saw different images"]
+        sentences = [f"Means over n = {n} {noun}s{others}. No intervals, since {noun}s saw different images"]
     elif without:
-        sentences.append(f"No interval, since its repeats saw different images: {', '.join(without)}")
+        sentences.append(f"No interval, since its {noun}s saw different images: {', '.join(without)}")
     if any(standing.outside(row.key) for row in ranked):
         sentences.append("◀ ▶ with a value: the mean lies beyond the axis")
     if alike.tested:
@@ -330,12 +338,12 @@ def _footnote(standing: Standing) -> str:
         untested = alike.pairs - alike.tested
         result, sign = ("No difference shown", "≥") if alike.members else ("All differ", "<")
         sentences.append(
-            f"{result}: paired t-test over repeats, Holm p {sign} {significance.ALPHA} over {pairs}"
+            f"{result}: paired t-test over {noun}s, Holm p {sign} {significance.ALPHA} over {pairs}"
             + stricter * (alike.pairs > 1)
             + f"; {untested} of them could not be tested" * bool(untested)
         )
     elif alike.pairs:
-        sentences.append("No two models have two repeats in common: none is tested against another")
+        sentences.append(f"No two models have two {noun}s in common: none is tested against another")
     if missing := [row.label for row in contest.rows if row not in ranked]:
         sentences.append(f"No run finished: {', '.join(missing)}")
     sentences += [counted(str(contest.facts["test_images"]), "test image"), f"Protocol: {contest.facts['protocol']}"]

@@ -16,7 +16,7 @@ from benchmark import metrics
 from benchmark.report.plots import axis_limits, rows
 from benchmark.report.plots.plot_style import STYLE, tag
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import accuracy_table
+from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
 from benchmark.utils.words import counted
@@ -63,7 +63,7 @@ class Faults:
     @property
     def x_title(self) -> str:
         """Of the axis."""
-        return f"{self.name}, mean over repeats"
+        return f"{self.name}, mean over {self.contest.noun}s"
 
     @property
     def footnote(self) -> str:
@@ -150,6 +150,7 @@ def _draw_row(axes: Axes, height: int, row: Row, faults: Faults) -> None:
     )  # fmt: skip
     counts = ", ".join(f"{metrics.METRICS[kind].display} {count:.1f}" for kind, count in faults.means[row.key].items())
     over = f"mean over n = {len(faults.contest.scores[row.key])} of counts summed over all test images"
+    over += " of a fold" * (faults.contest.noun == "fold")
     tag(row.key, f"{row.label}: {counts}; together {start:.1f} ({over})", *artists, total)
 
 
@@ -158,14 +159,14 @@ def _footnote(faults: Faults) -> str:
     counts = {row.label: len(contest.scores[row.key]) for row in faults.ranked}
     n = max(counts.values())
     others = "".join(f"; {label}: n = {count}" for label, count in counts.items() if count != n)
-    sentences = [
-        f"Mean over n = {counted(n, 'repeat')}{others} of counts summed over "
-        f"{counted(str(contest.facts['test_images']), 'test image')}"
-    ]
-    runs = [scores for of_model in contest.scores.values() for scores in of_model.values()]
+    images = counted(str(contest.facts["test_images"]), "test image")
+    images = f"a fold's test images; in all folds {images}" if contest.noun == "fold" else images
+    sentences = [f"Mean over n = {counted(n, contest.noun)}{others} of counts summed over {images}"]
+    runs = [run for of_model in contest.scores.values() for run in of_model.items()]
     for column, name in (("nets", "interior nets"), ("via_true", "true vias")):
-        if sums := sorted({scores.sums[column] for scores in runs if column in scores.sums}):
-            sentences[0] += f" with {' or '.join(map(str, sums))} {name}"
+        sums = ((repeat, scores.sums[column]) for repeat, scores in runs if column in scores.sums)
+        if total := conventions.in_all_tests(sums, contest.noun):
+            sentences[0] += f" with {total} {name}"
     if any(sum(means.values()) > faults.end for means in faults.means.values()):
         sentences.append("▶: the bar goes on beyond the axis")
     if missing := [row.label for row in contest.rows if row not in faults.ranked]:

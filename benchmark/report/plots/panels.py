@@ -7,9 +7,11 @@ import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
@@ -32,7 +34,8 @@ from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import Sheet, SheetPicture
 from benchmark.report.plots.wrong_square import part_corner
-from benchmark.report.read import Scores, StudyResults
+from benchmark.report.read import StudyResults
+from benchmark.report.scores import Scores
 from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
 from benchmark.report.tables.render import Block, Row
@@ -49,18 +52,35 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class _Result:
-    """A network's predictions of the images, from its first repeat that kept them."""
+class _Kept:
+    """The predictions that one repeat kept."""
 
-    row: Row
     repeat: int
     predictions: Predictions
     scores: Scores
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the images that were both kept and counted."""
+        return {*self.predictions.names} & {*self.scores.images}
+
+    @cached_property
+    def ratios(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """The metrics of each image."""
+        return metrics.ratios(self.scores.columns)
 
     def counts(self, name: str) -> dict[str, int]:
         """Return the integer terms of an image."""
         index = self.scores.images.index(name)
         return {column: int(values[index]) for column, values in self.scores.columns.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """A network's predictions: of each image, from its first repeat that kept it. Folds keep different images."""
+
+    row: Row
+    kept: Mapping[str, _Kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +107,7 @@ class _Choice:
     @property
     def target(self) -> Target:
         """Meaning of the foreground."""
-        return "via" if "via_true" in self.results[0].scores.columns else "track"
+        return "via" if "via_true" in next(iter(self.results[0].kept.values())).scores.columns else "track"
 
 
 def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tell) -> Iterator[Sheet]:
@@ -158,29 +178,33 @@ def _results(store: Store, by_image: Contest, images: Images, tell: Tell) -> lis
     results = []
     train, test = str(by_image.facts["train"]).split("+"), str(by_image.facts["dataset"])
     for row in by_image.rows:
+        kept: dict[str, _Kept] = {}
         for repeat, scores in sorted(by_image.scores[row.key].items()):
+            if kept.keys() >= {*images.names}:
+                break
             file = store.predictions_file(train, row.key, repeat, test)
             if not file.is_file():
                 continue
             try:
-                result = _Result(row, repeat, read_predictions(file), scores)
+                of_repeat = _Kept(repeat, read_predictions(file), scores)
             except UserError as error:
                 tell(f"{error}; left out of the panels")
                 continue
-            if not _agrees(result, images):
+            if not _agrees(of_repeat, images):
                 tell(f"{file}: does not agree with images.{test}.csv beside it; left out of the panels")
                 continue
-            results.append(result)
-            break
+            kept = {**dict.fromkeys(of_repeat.names, of_repeat), **kept}
+        if kept:
+            results.append(_Result(row, kept))
     return results
 
 
-def _agrees(result: _Result, images: Images) -> bool:
+def _agrees(kept: _Kept, images: Images) -> bool:
     """Tell whether the kept predictions are those that were counted."""
     for name, mask in zip(images.names, images.masks, strict=True):
-        if name not in result.predictions.names or name not in result.scores.images:
+        if name not in kept.names:
             continue
-        prediction, counts = result.predictions.of(name), result.counts(name)
+        prediction, counts = kept.predictions.of(name), kept.counts(name)
         if prediction.shape != mask.shape:
             return False
         sums = (int((prediction & (mask == value)).sum()) for value in (1, 0))
@@ -195,13 +219,12 @@ def _by_difficulty(images: Images, results: Sequence[_Result]) -> list[_Candidat
     The hardest image has the most errors of nets or vias; of images with equally many, the least mIoU.
     """
     candidates = []
-    ratios = [metrics.ratios(result.scores.columns) for result in results]
     for name, pixels, mask in zip(images.names, images.images, images.masks, strict=True):
-        if not all(name in result.predictions.names and name in result.scores.images for result in results):
+        if not all(name in result.kept for result in results):
             continue
         errors, mious = [], []
-        for result, values in zip(results, ratios, strict=True):
-            index = result.scores.images.index(name)
+        for kept in (result.kept[name] for result in results):
+            index, values = kept.scores.images.index(name), kept.ratios
             mious.append(float(values["miou"][index]))
             errors.append(sum(float(values[kind][index]) for kind in ERRORS if kind in values))
         miou = statistics.fmean(mious)
@@ -213,13 +236,13 @@ def _by_difficulty(images: Images, results: Sequence[_Result]) -> list[_Candidat
 
 def _sheet(choice: _Choice, image: _Candidate, rank: str) -> Sheet:
     limits, target = choice.limits, choice.target
-    predictions = [result.predictions.of(image.name) for result in choice.results]
+    predictions = [result.kept[image.name].predictions.of(image.name) for result in choice.results]
     judge = _Judge(np.where(image.ignore, IGNORED, image.truth).astype(np.uint8), target, limits)
 
     def judged(title: str, prediction: Mask, result: _Result | None = None) -> SheetPicture:
         miou, (*lines, last) = judge.of(prediction)
-        if result and result.repeat:
-            last += f"; repeat {result.repeat}"
+        if result and choice.contest.noun == "repeat" and (repeat := result.kept[image.name].repeat):
+            last += f"; repeat {repeat}"
         return SheetPicture(
             title,
             f"{100 * miou:.2f} %",
@@ -334,8 +357,10 @@ def _legend(target: Target, ignored: bool) -> list[tuple[str, tuple[int, int, in
 def _caption(choice: _Choice, image: _Candidate, electrical: bool) -> Iterator[str]:
     """Say how the image, the square and the figures were chosen and formed."""
     by_image, target, shape = choice.contest, choice.target, image.truth.shape
-    repeat = "repeat 0" if not any(result.repeat for result in choice.results) else "repeat 0 unless another is named"
-    yield f"Networks: {repeat}. Percentages: mIoU of this image."
+    repeats = [result.kept[image.name].repeat for result in choice.results]
+    repeat = "repeat 0" if not any(repeats) else "repeat 0 unless another is named"
+    of_fold = f"of fold {repeats[0]}, which were not trained on this image"
+    yield f"Networks: {of_fold if by_image.noun == 'fold' else repeat}. Percentages: mIoU of this image."
     n = len(choice.results)
     over = f"mean over the {n} networks" if n > 1 else "of the one network"
     errors = "missed and false vias" if target == "via" else "opens, shorts, missed and false nets"

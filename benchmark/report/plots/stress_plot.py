@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark import metrics
 from benchmark.report.plots.plot_style import DASHES, DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
 from benchmark.report.read import StudyResults
-from benchmark.report.tables.conventions import display
+from benchmark.report.tables.conventions import display, noun_under
 from benchmark.report.tables.render import Row
 from benchmark.report.tables.stress_table import METRICS, Tested, tested
 from benchmark.report.tables.transfer_table import reduction_of
@@ -188,10 +188,12 @@ def _panel(axes: Axes, study: StudyResults, tests: Tested, metric: str, effect: 
 
 def _note(study: StudyResults, tests: Tested) -> str:
     assert study.protocol is not None
-    spread = f"Mean ± std over n = {tests.n} repeats (ddof = 1)" if tests.n > 1 else "No error bars, since n = 1 repeat"
+    noun = noun_under(study.protocol)
+    spread = f"Mean ± std over n = {tests.n} {noun}s (ddof = 1)"
+    spread = spread if tests.n > 1 else f"No error bars, since n = 1 {noun}"
     return (
         "Strength: times the hardest that the stand-in draws for this effect, on every test image; layouts, masks and "
         "all other effects as drawn. Left of the line: the test images as drawn, with their own mixture of strengths. "
         "Gray: beyond what training shows. Marks of one strength stand side by side. "
-        f"{spread}. {counted(tests.images, 'test image')}. Protocol: {study.protocol.name}."
+        f"{spread}. {counted(tests.images(study.protocol), 'test image')}. Protocol: {study.protocol.name}."
     )

@@ -20,7 +20,7 @@ from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.plots import axis_limits
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
 from benchmark.report.read import Run, StudyResults
-from benchmark.report.tables.conventions import display, in_order
+from benchmark.report.tables.conventions import display, in_order, noun_under
 from benchmark.utils.files import read_limited
 from benchmark.utils.words import counted
 
@@ -45,7 +45,7 @@ class Curve:
         training: the training loss since the validation before.
     """
 
-    repeat: int
+    run: str  # such as repeat 0
     steps: tuple[int, ...]
     validation: tuple[float, ...]
     training: tuple[float, ...]
@@ -73,12 +73,12 @@ class Curve:
     def tip(self) -> str:
         """The lowest validation loss in words."""
         if self.best is None:
-            return f"repeat {self.repeat}: no validation loss"
+            return f"{self.run}: no validation loss"
         loss, step = self.validation[self.best], self.steps[self.best]
-        return f"repeat {self.repeat}: lowest validation loss {loss:.4f} at step {step}"
+        return f"{self.run}: lowest validation loss {loss:.4f} at step {step}"
 
 
-def read_history(file: Path, repeat: int) -> Curve | None:
+def read_history(file: Path, run: str) -> Curve | None:
     """Read a ``history.csv``; ``None`` if it is missing or broken, since no number of the report rests on it."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_limited(file, HISTORY_BYTES).decode("utf-8"))))
@@ -86,7 +86,7 @@ def read_history(file: Path, repeat: int) -> Curve | None:
         losses = [tuple(float(row[name] or "nan") for row in rows) for name in ("validation_loss", "train_loss")]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return None
-    return Curve(repeat, steps, losses[0], losses[1]) if rows else None
+    return Curve(run, steps, losses[0], losses[1]) if rows else None
 
 
 def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
@@ -95,6 +95,7 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
     Yields:
         The name of the plot, which has no files, and the figure.
     """
+    noun = noun_under(study.protocol)
     sets: dict[str, dict[str, list[Run]]] = {}
     for run in study.runs:
         if run.folder is not None:
@@ -104,11 +105,13 @@ def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
         curves: dict[str, list[Curve]] = {}
         for model in in_order(models)[:MODELS]:
             runs = sorted(models[model], key=lambda run: run.record.repeat)[:REPEATS]
-            histories = [read_history(run.folder / "history.csv", run.record.repeat) for run in runs if run.folder]
+            histories = [
+                read_history(run.folder / "history.csv", f"{noun} {run.record.repeat}") for run in runs if run.folder
+            ]
             curves[model] = [curve for curve in histories if curve is not None]
         curves = {model: of_model for model, of_model in curves.items() if of_model}
         if _losses(curves):
-            yield f"training.{train}", _figure(train, curves, models)
+            yield f"training.{train}", _figure(train, curves, models, noun)
 
 
 def _losses(curves: Mapping[str, Sequence[Curve]]) -> list[float]:
@@ -157,9 +160,11 @@ class LossAxis:
             axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]]) -> Figure:
+def _figure(
+    train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], noun: str
+) -> Figure:
     axis = LossAxis.of(curves)
-    note = wrapped(_note(curves, models, axis), NOTE_WIDTH)
+    note = wrapped(_note(curves, models, axis, noun), NOTE_WIDTH)
     down = -(-len(curves) // ACROSS)
     bottom = 0.1 + LINE_INCHES * (note.count("\n") + 1) + GAP_INCHES[1]
     width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.2
@@ -183,7 +188,7 @@ def _figure(train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[s
         figure.text(edge, 1 - 0.1 / height, title, fontsize=10.5, fontweight="bold", va="top")
         figure.legend(
             handles=[
-                Line2D([], [], color=INK, linewidth=1.3, label="Validation loss, one line per repeat"),
+                Line2D([], [], color=INK, linewidth=1.3, label=f"Validation loss, one line per {noun}"),
                 Line2D([], [], color=INK, linewidth=0.9, linestyle="--", label="Training loss"),
                 Line2D([], [], color=INK, linewidth=0, marker="o", markersize=4, label="Lowest validation loss"),
                 Patch(color=BAND, label="Validation losses of all models, lowest to highest"),
@@ -225,14 +230,14 @@ def _panel(axes: Axes, model: str, curves: Mapping[str, Sequence[Curve]], axis: 
     tag(model, f"{label}: {'; '.join(curve.tip for curve in curves[model])}", axes)
 
 
-def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], axis: LossAxis) -> str:
+def _note(curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], axis: LossAxis, noun: str) -> str:
     left_out = max(len(models) - MODELS, 0)
     return (
         f"Loss at every validation{', on a logarithmic scale' * axis.logarithmic}; the same axes "
         "for all models of a dataset."
         + " ▲: a run's loss goes on beyond the axis, up to this value." * axis.cut
         + " The test uses the weights of the lowest validation loss, if there is a validation part."
-        + f" The first {REPEATS} repeats are drawn." * any(len(models[model]) > REPEATS for model in curves)
+        + f" The first {REPEATS} {noun}s are drawn." * any(len(models[model]) > REPEATS for model in curves)
         + f" Not drawn: {counted(left_out, 'more model')}." * bool(left_out)
         + " Points of long trainings are thinned out; history.csv of each run has all."
     )

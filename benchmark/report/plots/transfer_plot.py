@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, drawable, tag, wrapped
 from benchmark.report.read import StudyResults
-from benchmark.report.tables.conventions import display
+from benchmark.report.tables.conventions import display, noun_under
 from benchmark.report.tables.transfer_table import Matrix, Train, axes_of, crosses, matrices_of
 from benchmark.utils.words import counted
 
@@ -48,8 +48,9 @@ def _heat_maps(study: StudyResults, matrices: Sequence[Matrix]) -> Figure:
     repeats = sorted({cell.n for matrix in matrices for cell in matrix.cells.values()})
     reduction = study.protocol.report.reduction
     note = wrapped(
-        f"Mean over n = {counted(' or '.join(map(str, repeats)), 'repeat')}, {reduction} reduction. Framed: tested on "
-        f"the test part of a dataset that was trained on. Protocol: {study.protocol.name}.",
+        f"Mean over n = {counted(' or '.join(map(str, repeats)), noun_under(study.protocol))}, {reduction} reduction. "
+        "Framed: tested on the test part of a dataset that was trained on. "
+        f"Protocol: {study.protocol.name}.",
         int(NOTE_PER_INCH * width),
     )
     below = LABELS_INCHES + LINE_INCHES * (note.count("\n") + 1)

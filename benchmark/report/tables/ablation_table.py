@@ -9,7 +9,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables import paper_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.conventions import display
-from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from benchmark.report.tables.render import Block, Cell, Column, Row, Table, noun_of
 
 COLUMNS = ("miou", "mpa", "dice", "aji", "net_error_rate", "params", "macs")
 DIFFERENCE = Column("miou_difference", "Δ mIoU", None, scale=100.0, digits=2, unit="pp", signed=True)
@@ -34,7 +34,7 @@ def _parent(name: str) -> str:
 
 def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> Block:
     assert study.protocol is not None
-    reduction = study.protocol.report.reduction
+    reduction, noun = study.protocol.report.reduction, noun_of(block.facts)
     values: dict[str, dict[int, float]] = {}
     for model, by_repeat in study.scores_of(str(block.facts["train"]), str(block.facts["dataset"])).items():
         reduced = {repeat: counts.reduced[reduction] for repeat, counts in by_repeat.items()}
@@ -51,7 +51,7 @@ def _with_differences(study: StudyResults, block: Block, parents: set[str]) -> B
         title=block.title.replace("Results", "Ablation", 1),
         conventions=(
             *block.conventions,
-            "Δ mIoU: variant minus the whole network in percentage points, repeat by repeat where both have finished; "
+            f"Δ mIoU: variant minus the whole network in percentage points, {noun} by {noun} where both have finished; "
             "± is the std of these differences.",
             *(f"What the variants of {display(name)[0]} change: {_source(name)}." for name in sorted(parents)),
         ),

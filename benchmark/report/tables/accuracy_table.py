@@ -15,11 +15,14 @@ from benchmark.report.tables.conventions import (
     about_scores,
     display,
     electrical_conventions,
+    folds_of,
+    in_all_tests,
     in_order,
     left_out,
     metric_column,
     no_logits,
     nothing_to_judge,
+    noun_under,
     origins,
 )
 from benchmark.report.tables.render import Block, Cell, Row, Table
@@ -81,7 +84,7 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
         if waiting.train == train and test in waiting.test:
             unfinished.setdefault(waiting.model, []).append(waiting)
     rows = [
-        _model_row(name, runs.get(name, []), unfinished.get(name, []), test, kind, reduction)
+        _model_row(name, runs.get(name, []), unfinished.get(name, []), test, kind, reduction, protocol)
         for name in in_order({*runs, *unfinished})
     ]
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
@@ -89,19 +92,20 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
         cells = _cells((counts.reduced[reduction] for counts in methods[method]), kind.columns)
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
-    trained, tested = "+".join(train), _test_images(runs, test)
+    trained, tested = "+".join(train), _test_images(runs, test, protocol)
     shown = {name for row in rows for name in row.cells}
     # Accuracy keeps its columns where no run has finished: an empty table would not say what is missing.
     names = [name for name in kind.columns if name in shown or kind is ACCURACY]
-    everything = [run.scores[test] for of_model in runs.values() for run in of_model if test in run.scores]
+    tests = [run for of_model in runs.values() for run in of_model if test in run.scores]
+    everything = [(run.record.repeat, run.scores[test]) for run in tests]
     return Block(
         key=test if is_own(train, test) else f"{trained}-on-{test}",
         title=f"{kind.title} on {test}" + ("" if is_own(train, test) else f" after training on {trained}"),
         facts={"dataset": test, "train": trained, "protocol": protocol.name, "reduction": reduction}
-        | {"ddof": 1, "test_images": tested},
+        | {"ddof": 1, "test_images": tested, **folds_of(protocol)},
         conventions=(
             *about_scores(protocol, (reduction,), (test, *train), n, tested),
-            *nothing_to_judge(everything, test),
+            *nothing_to_judge((scores for _, scores in everything), test),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
             *no_logits(run for of_model in runs.values() for run in of_model),
@@ -113,16 +117,17 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     )
 
 
-def _test_images(runs: dict[str, list[Run]], test: str) -> str:
+def _test_images(runs: dict[str, list[Run]], test: str, protocol: Protocol) -> str:
     """Say on how many images the figures rest: a number, several joined by "or", or "no" where no run has finished."""
     finished = [run for of_model in runs.values() for run in of_model if run.record.status == "ok"]
-    counts = {run.scores[test].judged if test in run.scores else 0 for run in finished}
-    return " or ".join(map(str, sorted(counts))) or "no"
+    counts = ((run.record.repeat, run.scores[test].judged if test in run.scores else 0) for run in finished)
+    return in_all_tests(counts, noun_under(protocol)) or "no"
 
 
 def _model_row(
-    name: str, runs: list[Run], unfinished: list[UnfinishedRun], test: str, kind: Kind, reduction: metrics.Reduction
-) -> Row:
+    name: str, runs: list[Run], unfinished: list[UnfinishedRun], test: str, kind: Kind, reduction: metrics.Reduction,
+    protocol: Protocol,
+) -> Row:  # fmt: skip
     cells = _cells((run.scores[test].reduced[reduction] for run in runs if test in run.scores), kind.columns)
     missing: dict[str, list[int]] = {}
     for waiting in unfinished:
@@ -130,10 +135,11 @@ def _model_row(
     for run in runs:
         if test not in run.scores:
             missing.setdefault(_why_missing(run, test), []).append(run.record.repeat)
-    remarks = [f"{plural(len(n), 'repeat')} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
+    noun = noun_under(protocol)
+    remarks = [f"{plural(len(n), noun)} {', '.join(map(str, sorted(n)))} {why}" for why, n in missing.items()]
     if unfinished:
         done = sum(run.record.status == "ok" for run in runs)
-        remarks.insert(0, f"{done} of {counted(len(runs) + len(unfinished), 'repeat')} done")
+        remarks.insert(0, f"{done} of {counted(len(runs) + len(unfinished), noun)} done")
     return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
 
 

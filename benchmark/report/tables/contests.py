@@ -9,13 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
+import numpy as np
+
 from benchmark import metrics
 from benchmark.metrics import significance
+from benchmark.metrics.definitions import Counts
 from benchmark.metrics.significance import Clustered
-from benchmark.report.read import Scores, StudyResults
+from benchmark.report.read import StudyResults
+from benchmark.report.scores import Scores
 from benchmark.report.tables.accuracy_table import ACCURACY
-from benchmark.report.tables.conventions import display
-from benchmark.report.tables.render import Block, Row
+from benchmark.report.tables.conventions import display, in_all_tests
+from benchmark.report.tables.render import Block, Row, noun_of
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,54 @@ class Contest:
         """Return the repeats in which both have a value."""
         return sorted(self.values(model).keys() & self.values(other).keys())
 
+    @property
+    def noun(self) -> str:
+        """Repeat or fold: the word for one of the runs that its figures are means over."""
+        return noun_of(self.facts)
+
+    @property
+    def test_to_training(self) -> float:
+        """Number of test images by that of the others, on which the trainings of folds overlap; 0 without folds."""
+        return 1 / (int(self.facts["folds"]) - 1) if "folds" in self.facts else 0.0
+
     def same_images(self, models: Iterable[str]) -> bool:
         """Tell whether all finished runs of the models were tested on the same images of the same frames."""
-        tested = (scores for model in models for scores in self.scores[model].values())
-        return len({tuple(sorted(zip(scores.images, scores.groups, strict=True))) for scores in tested}) < 2
+        return len({images for of_repeat in self._images(models).values() for images in of_repeat}) < 2
+
+    def same_images_by_fold(self, models: Iterable[str]) -> bool:
+        """Tell whether the models' runs of a fold were tested on the same images, and on none of another fold."""
+        images = self._images(models).values()
+        everything = [image for of_fold in images for image in next(iter(of_fold))]
+        return all(len(of_fold) == 1 for of_fold in images) and len(set(everything)) == len(everything)
+
+    def _images(self, models: Iterable[str]) -> dict[int, set[tuple[tuple[str, str], ...]]]:
+        """Return the sets of images, with their frames, that runs of each repeat were tested on."""
+        images: dict[int, set[tuple[tuple[str, str], ...]]] = {}
+        for model in models:
+            for repeat, scores in self.scores[model].items():
+                tested = tuple(sorted(zip(scores.images, scores.groups, strict=True)))
+                images.setdefault(repeat, set()).add(tested)
+        return images
 
     def frames(self, model: str) -> int:
         """Return how many source frames a model's test images with a counted pixel come from."""
-        scores = next(iter(self.scores[model].values()))
-        return len(set(itertools.compress(scores.groups, metrics.judged(scores.columns))))
+        tested = (
+            itertools.compress(scores.groups, metrics.judged(scores.columns)) for scores in self.scores[model].values()
+        )
+        return len(set(itertools.chain.from_iterable(tested)))
 
     def networks(self, model: str, repeats: Sequence[int]) -> Clustered:
-        """Return the metric's terms per source frame of a model's networks, tested on the same images."""
-        chosen = (self.scores[model][repeat] for repeat in repeats)
-        return Clustered.of([(scores.columns, scores.groups) for scores in chosen], self.metric.name, self.reduction)
+        """Return the metric's terms per source frame of a model's networks, tested on the same images.
+
+        The networks of folds count as one that was tested on the images of all of them.
+        """
+        chosen = [self.scores[model][repeat] for repeat in repeats]
+        networks: list[tuple[Counts, Sequence[str]]] = [(scores.columns, scores.groups) for scores in chosen]
+        if self.noun == "fold":
+            shared = set.intersection(*({*scores.columns} for scores in chosen))
+            columns = {name: np.concatenate([scores.columns[name] for scores in chosen]) for name in shared}
+            networks = [(columns, [group for scores in chosen for group in scores.groups])]
+        return Clustered.of(networks, self.metric.name, self.reduction)
 
 
 def contest(study: StudyResults, block: Block, metric: str, reduction: metrics.Reduction) -> Contest:
@@ -68,9 +106,9 @@ def contest(study: StudyResults, block: Block, metric: str, reduction: metrics.R
     rows = tuple(row for row in block.rows if row.ranked)
     by_model = study.scores_of(str(block.facts["train"]), str(block.facts["dataset"]))
     scores = {row.key: by_model.get(row.key, {}) for row in rows}
-    images = sorted({counts.judged for by_repeat in scores.values() for counts in by_repeat.values()})
-    facts = {name: block.facts[name] for name in ("dataset", "train", "protocol")}
-    tested = " or ".join(map(str, images)) or block.facts["test_images"]
+    judged = ((repeat, counts.judged) for by_repeat in scores.values() for repeat, counts in by_repeat.items())
+    facts = {name: block.facts[name] for name in ("dataset", "train", "protocol", "folds") if name in block.facts}
+    tested = in_all_tests(judged, noun_of(facts)) or block.facts["test_images"]
     facts |= {"test_images": tested, "metric": metric, "reduction": reduction}
     where = block.title.removeprefix(ACCURACY.title).strip()
     return Contest(block.key, where, facts, metrics.METRICS[metric], reduction, rows, scores)
@@ -167,17 +205,19 @@ def over_repeats(contest: Contest, reference: str) -> Comparisons:
     for row in _others(contest, reference):
         ours, repeats = contest.values(row.key), contest.common(row.key, reference)
         if len(repeats) < 2:
-            pairs.append(_untested(row, len(repeats)))
+            pairs.append(_untested(row, len(repeats), contest.noun))
             continue
-        t = significance.paired_t([ours[repeat] for repeat in repeats], [theirs[repeat] for repeat in repeats])
-        constant = "" if math.isfinite(t.p) else "no test: the difference is the same in every repeat"
+        sides = ([values[repeat] for repeat in repeats] for values in (ours, theirs))
+        t = significance.paired_t(*sides, test_to_training=contest.test_to_training)
+        constant = "" if math.isfinite(t.p) else f"no test: the difference is the same in every {contest.noun}"
         low, high, p = map(_number, (t.low, t.high, t.p))
         remark = _joined(row.remark, constant)
         pairs.append(PairedComparison(row, len(repeats), float(t.mean), low, high, p, remark=remark))
     most = max(comparison.n for comparison in pairs)
     if most < 2:
         why_not = (
-            f"No test: no model has more than {'one' if most else 'no'} repeat in common with {display(reference)[0]}, "
+            f"No test: no model has more than {'one' if most else 'no'} {contest.noun} in common with "
+            f"{display(reference)[0]}, "
             "and it takes two at least: one training of each says nothing about the methods."
         )
         return Comparisons(contest, why_not=why_not)
@@ -188,7 +228,8 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     """Test over source frames, which says something about these trained networks only."""
     if why_not := _why_alone(contest, reference):
         return Comparisons(contest, why_not=why_not, absent=reference not in contest.scores)
-    if not contest.same_images(row.key for row in contest.rows):
+    same_images = contest.same_images_by_fold if contest.noun == "fold" else contest.same_images
+    if not same_images(row.key for row in contest.rows):
         return Comparisons(contest, why_not="No test: the runs were not tested on the same images.")
     frames = contest.frames(reference)
     if frames < 2:
@@ -199,7 +240,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
     for row in _others(contest, reference):
         repeats = tuple(contest.common(row.key, reference))
         if not repeats:
-            pairs.append(_untested(row, 0))
+            pairs.append(_untested(row, 0, contest.noun))
             continue
         ours, theirs = contest.networks(row.key, repeats), of_reference(repeats)
         difference, *ends = significance.paired_interval(ours, theirs)
@@ -207,7 +248,7 @@ def over_frames(contest: Contest, reference: str) -> Comparisons:
         pairs.append(PairedComparison(row, len(repeats), difference, low, high, p, remark=row.remark))
     if not any(comparison.n for comparison in pairs):
         label = display(reference)[0]
-        return Comparisons(contest, why_not=f"No test: no model has a repeat in common with {label}.")
+        return Comparisons(contest, why_not=f"No test: no model has a {contest.noun} in common with {label}.")
     return Comparisons(contest, tuple(_corrected(pairs)), frames)
 
 
@@ -222,8 +263,8 @@ def _number(value: SupportsFloat) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _untested(row: Row, n: int) -> PairedComparison:
-    few = f"no test: {'one' if n else 'no'} repeat in common"
+def _untested(row: Row, n: int, noun: str) -> PairedComparison:
+    few = f"no test: {'one' if n else 'no'} {noun} in common"
     return PairedComparison(row, n, remark=_joined(row.remark, few))
 
 

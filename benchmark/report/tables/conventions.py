@@ -16,8 +16,9 @@ from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.evaluation.counts import describe_net_limits
 from benchmark.records.method import METHOD
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
-from benchmark.report.read import Run, Scores, StudyResults
-from benchmark.report.tables.render import Column
+from benchmark.report.read import Run, StudyResults
+from benchmark.report.scores import Scores
+from benchmark.report.tables.render import Column, noun_of
 from benchmark.utils.words import counted
 
 
@@ -37,7 +38,8 @@ def about_scores(
 ) -> Iterator[str]:
     """Say how the scores of a block were formed."""
     nothing = "No test images to judge: trained, not tested." if test_images == "0" else "No run has finished."
-    yield nothing if n == 0 else over_repeats(n)
+    yield nothing if n == 0 else over_repeats(n, protocol)
+    yield from cross_validation(protocol)
     if reductions:
         yield f"Reduction: {', '.join(f'{name} ({metrics.REDUCTIONS[name]})' for name in reductions)}."
     if test_images:
@@ -64,9 +66,42 @@ def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
         )
 
 
-def over_repeats(n: int) -> str:
-    """Say what a mean over so many repeats stands beside."""
-    return f"Mean ± std over n = {n} repeats (std with ddof = 1)." if n > 1 else "n = 1 repeat, so no std."
+def over_repeats(n: int, protocol: Protocol) -> str:
+    """Say what a mean over so many repeats, or folds, stands beside."""
+    noun, folds = noun_under(protocol), protocol.split.folds or 0
+    of = f"{n} of {folds}" if n < folds else f"{n}"
+    return f"Mean ± std over n = {of} {noun}s (std with ddof = 1)." if n > 1 else f"n = 1 {noun}, so no std."
+
+
+def folds_of(protocol: Protocol | None) -> dict[str, int]:
+    """Return the fact that a study is a cross-validation, as blocks hold it; nothing for another study."""
+    return {"folds": protocol.split.folds} if protocol is not None and protocol.split.folds else {}
+
+
+def noun_under(protocol: Protocol | None) -> str:
+    """Return what a study's figures are means over: repeats or, in a cross-validation, folds."""
+    return noun_of(folds_of(protocol))
+
+
+def cross_validation(protocol: Protocol) -> Iterator[str]:
+    """Say what folds are; nothing without folds."""
+    if folds := protocol.split.folds:
+        yield f"Cross-validation: each of {folds} folds of the images is the test of networks trained without it."
+
+
+def in_all_tests(counts: Iterable[tuple[int, int]], noun: str) -> str:
+    """Return a number that the test images alone decide, from that of every run: of all folds together.
+
+    Without folds, all runs should have the same, and several are joined by "or"; blank without runs.
+
+    Args:
+        counts: (repeat, number) of each run.
+        noun: what figures are means over, as :func:`~benchmark.report.tables.render.noun_of` returns it.
+    """
+    counts = list(counts)
+    if noun == "fold" and counts:
+        return str(sum(dict(counts).values()))
+    return " or ".join(map(str, sorted({count for _, count in counts})))
 
 
 def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
@@ -98,12 +133,13 @@ def left_out(study: StudyResults) -> Iterator[str]:
         yield f"Left out, since they do not belong to these runs: {', '.join(study.strangers)}."
 
 
-def electrical_conventions(protocol: Protocol, scores: Sequence[Scores]) -> Iterator[str]:
-    """Say what counts as a net or a via, and how many true ones there are."""
-    yield describe_net_limits(protocol.evaluation, (score.behaviour for score in scores))
+def electrical_conventions(protocol: Protocol, scores: Sequence[tuple[int, Scores]]) -> Iterator[str]:
+    """Say what counts as a net or a via, and how many true ones there are; ``scores`` have their repeats."""
+    yield describe_net_limits(protocol.evaluation, (score.behaviour for _, score in scores))
     for column, label in (("nets", "Interior nets"), ("via_true", "True vias")):
-        if sums := sorted({score.sums[column] for score in scores if column in score.sums}):
-            yield f"{label} in all test images: {' or '.join(map(str, sums))}."
+        sums = ((repeat, score.sums[column]) for repeat, score in scores if column in score.sums)
+        if total := in_all_tests(sums, noun_under(protocol)):
+            yield f"{label} in all test images: {total}."
 
 
 @dataclass(frozen=True)

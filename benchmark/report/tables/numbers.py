@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable
 
 from benchmark.report.tables import tex
-from benchmark.report.tables.render import Table
+from benchmark.report.tables.render import Table, noun_of
 
 HEAD = r"""% The numbers of all tables as text; \input this file before \begin{document}, from one study per article.
 %   \result{dataset}{model}{metric}     the mean (or the value), as its table prints it
-%   \resultstd{dataset}{model}{metric}  the standard deviation over repeats
+%   \resultstd{dataset}{model}{metric}  the standard deviation over NOUNs
 % Datasets, models and metrics are called as in the CSV files: \result{omc-syn}{eal_icnet}{miou}. Costs stand under each
 % dataset (at its input size) and under each setting of the efficiency table, as named below. What does not exist prints
 % ?? with a warning.
@@ -33,7 +33,9 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
         reduction: of a metric's bare name (``miou`` beside ``miou.image``).
     """
     texts: dict[str, dict[str, str]] = {}
-    for block in (block for table in tables for block in table.blocks):
+    blocks = [block for table in tables for block in table.blocks]
+    noun = "fold" if any(noun_of(block.facts) == "fold" for block in blocks) else "repeat"
+    for block in blocks:
         for row in block.rows:
             for column in block.columns:
                 if cell := row.cells.get(column.key):
@@ -41,7 +43,7 @@ def macros(tables: Iterable[Table], reduction: str) -> str:
                     printed = {"result": mean} | ({} if cell.std is None else {"resultstd": column.spread(cell.std)})
                     for name in (column.key, column.key.removesuffix(f".{reduction}")):
                         texts["/".join(map(_name, (block.key, row.key, name)))] = printed
-    return HEAD + "".join(
+    return HEAD.replace("NOUN", noun) + "".join(
         f"\\expandafter\\def\\csname {kind}/{name}\\endcsname{{{text}}}\n"
         for name, printed in texts.items()
         for kind, text in printed.items()

@@ -13,7 +13,8 @@ from benchmark import metrics
 from benchmark.config import registry
 from benchmark.records.schema import fault
 from benchmark.records.store import RECORD_BYTES
-from benchmark.report.read import Measurement, Scores, StudyResults, comparable
+from benchmark.report.read import Measurement, StudyResults, comparable
+from benchmark.report.scores import Scores
 from benchmark.report.tables import accuracy_table, bibliography, conventions, efficiency_table, literature_table
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
@@ -185,7 +186,7 @@ def compose(
     costly = {f.column.key for f in shown if f.metric is None}
     rated = {f.column.key for f in shown if f.metric}
     n = max((cell.n for row in rows for key, cell in row.cells.items() if row.ranked and key in rated), default=0)
-    everything = [score for row in kept if row.family != "reference" for score in scores[row.key]]
+    everything = [counted for row in kept for counted in by_model.get(row.key, {}).items()]
     about_costs = _cost_conventions(timed if costly - STATIC else measured, costly) if costly and measured else ()
     return Block(
         key=base.key,
@@ -230,18 +231,18 @@ def _row(
 
 
 def _score_conventions(
-    study: StudyResults, base: Block, shown: Sequence[PaperFigure], n: int, everything: Sequence[Scores]
+    study: StudyResults, base: Block, shown: Sequence[PaperFigure], n: int, everything: Sequence[tuple[int, Scores]]
 ) -> Iterator[str]:
     assert study.protocol is not None
     rated = [(figure, figure.metric) for figure in shown if figure.metric]
     reductions = list(dict.fromkeys(figure.reduction for figure, metric in rated if metric.unit != "count"))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
     yield from conventions.about_scores(study.protocol, reductions, (test, *train), n, str(base.facts["test_images"]))
-    yield from conventions.nothing_to_judge(everything, test)
+    yield from conventions.nothing_to_judge((scores for _, scores in everything), test)
     yield from conventions.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
     yield from conventions.left_out(study)
     if any(metric.unit == "count" for _, metric in rated):
-        yield "Counts are sums over the test images."
+        yield f"Counts are sums over the test images{' of a fold' * bool(study.protocol.split.folds)}."
     if any(metric.name in ELECTRICAL for _, metric in rated):
         yield from conventions.electrical_conventions(study.protocol, everything)
 
@@ -280,7 +281,7 @@ def widen(table: Table) -> Table:
     block = Block(
         key="all",
         title=f"{table.title} on {', '.join(names[:-1])} and {names[-1]}",
-        facts={name: value for name, value in table.blocks[0].facts.items() if name in ("protocol", "ddof")},
+        facts={name: value for name, value in table.blocks[0].facts.items() if name in ("protocol", "ddof", "folds")},
         conventions=tuple(_joined_conventions(table.blocks)),
         columns=tuple(column for _, columns in ordered for column in columns.values()),
         rows=tuple(rows[key] for key in (*trained, *others)),

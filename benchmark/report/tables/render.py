@@ -180,6 +180,11 @@ FAMILIES: Mapping[str, str] = {
 }
 
 
+def noun_of(facts: Mapping[str, object]) -> str:
+    """Return what figures with these facts are means over: repeats or, in a cross-validation, folds."""
+    return "fold" if "folds" in facts else "repeat"
+
+
 def to_csv(table: Table) -> str:
     """Return one line per block, row and column, with unrounded values and the conventions as columns."""
     facts = list(dict.fromkeys(name for block in table.blocks for name in block.facts))
@@ -319,7 +324,8 @@ def remarks_of(block: Block) -> list[str]:
     """Return why figures are missing, row by row, and that those of fewer repeats are not compared."""
     remarks = [f"{row.label}: {row.remark}" for row in block.rows if row.remark]
     if any(column.higher_is_better is not None and block.compared(column)[1] for column in block.columns):
-        remarks.append("Figures with an n of their own rest on fewer repeats than the others, and are not marked.")
+        fewer = f"rest on fewer {noun_of(block.facts)}s than the others"
+        remarks.append(f"Figures with an n of their own {fewer}, and are not marked.")
     return remarks
 
 

@@ -76,11 +76,12 @@ def written(study: StudyResults, blocks: Sequence[Block], reference: str = METHO
         return []
     label = conventions.display(reference)[0]
     methods, networks = ([test(contest, reference) for contest in rated] for test in (over_repeats, over_frames))
+    folds = ("folds",) if any("folds" in contest.facts for contest in rated) else ()
     about_methods = _table("methods", METHODS, methods, label, _methods_block)
     about_networks = _table("networks", NETWORKS, networks, label, _networks_block)
     return [
-        SignificanceTable(about_methods, METHODS_FIELDS, _lines(methods, reference)),
-        SignificanceTable(about_networks, NETWORKS_FIELDS, _lines(networks, reference)),
+        SignificanceTable(about_methods, folds + METHODS_FIELDS, _lines(methods, reference)),
+        SignificanceTable(about_networks, folds + NETWORKS_FIELDS, _lines(networks, reference)),
     ]
 
 
@@ -173,13 +174,19 @@ def _methods_conventions(comparisons: Comparisons, label: str, counts: str) -> I
         yield comparisons.why_not
         return
     family, contest = len(comparisons.tested), comparisons.contest
-    n = max(pair.n for pair in comparisons.tested)
-    needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in effects_in_reach(n, family))
+    n, noun, shared = max(pair.n for pair in comparisons.tested), contest.noun, contest.test_to_training
+    effects = effects_in_reach(n, family, test_to_training=shared)
+    needed, reached = (f"{factor:.{factor < 10:d}f}" for factor in effects)
     yield (
-        f"About the methods: two-sided paired t-test over repeats of each model against {label}; repeats pair up by "
+        f"About the methods: two-sided paired t-test over {noun}s of each model against {label}; {noun}s pair up by "
         "number, n is the number of pairs."
     )
-    yield _difference(contest, label, "over the pairs")
+    if shared:
+        yield (
+            f"Trainings of {contest.facts['folds']} folds share images: the variance of a mean is taken as 1/n + "
+            f"{shared:.3g} of that of a difference (Nadeau and Bengio 2003), which widens intervals and raises p."
+        )
+    yield _difference(contest, label, "mean over the pairs")
     yield (
         f"Holm p: corrected over {_models(family)}; only where it is below {ALPHA} a model is called better or "
         f"worse than {label}."
@@ -191,7 +198,7 @@ def _methods_conventions(comparisons: Comparisons, label: str, counts: str) -> I
     yield (
         f"What n = {n} can show: large and steady differences only. The least Holm p falls below {ALPHA} where a "
         f"mean difference is at least {needed} times the standard deviation of the differences between "
-        f"repeats, and does so in four studies out of five where the true one is {reached} times that large. "
+        f"{noun}s, and does so in four studies out of five where the true one is {reached} times that large. "
         f"A rank or sign-flip test over {n} pairs never falls below p = {least_rank_p(n):.3g}. That no "
         "difference is shown does not say that there is none."
     )
@@ -218,9 +225,10 @@ def _networks_conventions(comparisons: Comparisons, label: str) -> Iterator[str]
     least, needed = least_sign_flip_p(k), clusters_needed(family)
     yield (
         "About these trained networks on images like these: trained again from other seeds, the methods may come out "
-        f"the other way round. Each model's networks against those of {label} of the same repeats."
+        f"the other way round. Each model's networks against those of {label} of the same {contest.noun}s."
     )
-    yield _difference(contest, label, "over the networks")
+    together = "with the images of all folds as one test"
+    yield _difference(contest, label, together if contest.noun == "fold" else "mean over the networks")
     yield (
         f"Clusters: the {k} source frames of the test images. Interval: jackknife that leaves out one frame, Student's "
         f"t with {k - 1} degrees of freedom."
@@ -235,10 +243,10 @@ def _networks_conventions(comparisons: Comparisons, label: str) -> Iterator[str]
     yield from _origin(contest)
 
 
-def _difference(contest: Contest, label: str, over: str) -> str:
+def _difference(contest: Contest, label: str, how: str) -> str:
     side = "above" if contest.metric.higher_is_better else "below"
     return (
-        f"Difference: {contest.metric.display} of the model minus that of {label}, mean {over}, in percentage points "
+        f"Difference: {contest.metric.display} of the model minus that of {label}, {how}, in percentage points "
         f"(pp), {side} 0 in the model's favour; its 95 % interval is not corrected."
     )
 

@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmark import metrics
+from benchmark.config.protocol import Protocol
 from benchmark.config.targets import dataset_of, is_own
 from benchmark.data.specs import KNOWN, SUFFIX, known_first
 from benchmark.data.synthetic import STANDINS, Stress
 from benchmark.records.stress_record import DRAWN, StressRecord
-from benchmark.report.read import Scores, StudyResults
+from benchmark.report.read import StudyResults
+from benchmark.report.scores import Scores
 from benchmark.report.tables.conventions import (
     MARKS,
+    cross_validation,
     display,
     electrical_conventions,
+    folds_of,
+    in_all_tests,
     in_order,
     metric_column,
     nothing_to_judge,
+    noun_under,
     over_repeats,
     stand_ins,
 )
@@ -78,16 +84,18 @@ class Tested:
         """The most repeats that a network was tested of."""
         return max(map(len, self.scores.values()))
 
-    @property
-    def images(self) -> str:
-        """Number of images of a test."""
-        return " or ".join(map(str, sorted({scores.judged for scores in self.counts})))
+    def images(self, protocol: Protocol) -> str:
+        """Return the number of images of a test, of all folds together."""
+        return in_all_tests(((repeat, scores.judged) for repeat, scores in self.counts), noun_under(protocol))
 
     @property
-    def counts(self) -> list[Scores]:
-        """Of all tests."""
+    def counts(self) -> list[tuple[int, Scores]]:
+        """Repeat and counts of all tests."""
         return [
-            scores for by_repeat in self.scores.values() for tests in by_repeat.values() for scores in tests.values()
+            (repeat, scores)
+            for by_repeat in self.scores.values()
+            for repeat, tests in by_repeat.items()
+            for scores in tests.values()
         ]
 
     def cell(
@@ -102,7 +110,7 @@ class Tested:
 
     def has(self, metric: str) -> bool:
         """Tell whether a metric was counted."""
-        return any(metric in scores.reduced["pooled"] for scores in self.counts)
+        return any(metric in scores.reduced["pooled"] for _, scores in self.counts)
 
 
 def tested(study: StudyResults) -> list[Tested]:
@@ -157,7 +165,7 @@ def _block(study: StudyResults, tests: Tested, metric: str, shown: Shown) -> Blo
     for model in tests.models:
         cells = (tests.cell(study, model, metric, key, shown) for key in keys)
         filled = {column.key: cell for column, cell in zip(columns, cells, strict=True) if cell}
-        rows.append(Row(model, *display(model), filled, remark=_remark(tests, model)))
+        rows.append(Row(model, *display(model), filled, remark=_remark(tests, model, study.protocol)))
     name, reduction = metrics.METRICS[metric].display, reduction_of(study, metric)
     subject = name if shown == "value" else f"Change of {name}"
     return Block(
@@ -165,7 +173,8 @@ def _block(study: StudyResults, tests: Tested, metric: str, shown: Shown) -> Blo
         title=f"{subject} under stress {tests.where}",
         facts={
             "dataset": tests.test, "train": "+".join(tests.train), "protocol": study.protocol.name,
-            "metric_name": metric, "shown": shown, "reduction": reduction, "ddof": 1, "test_images": tests.images,
+            "metric_name": metric, "shown": shown, "reduction": reduction, "ddof": 1,
+            "test_images": tests.images(study.protocol), **folds_of(study.protocol),
         },
         conventions=tuple(_conventions(study, tests, metric, shown)),
         columns=columns,
@@ -174,13 +183,14 @@ def _block(study: StudyResults, tests: Tested, metric: str, shown: Shown) -> Blo
     )  # fmt: skip
 
 
-def _remark(tests: Tested, model: str) -> str:
+def _remark(tests: Tested, model: str, protocol: Protocol) -> str:
     repeats = tests.strangers.get(model)
     if not repeats:
         return ""
+    named = f"{plural(len(repeats), noun_under(protocol))} {', '.join(map(str, repeats))}"
     return (
-        f"{plural(len(repeats), 'repeat')} {', '.join(map(str, repeats))}: as drawn, other counts than in the run's "
-        "own test; another device or number of threads rounds otherwise"
+        f"{named}: as drawn, other counts than in the run's own test; another device or number of threads rounds "
+        "otherwise"
     )
 
 
@@ -190,10 +200,11 @@ def _conventions(study: StudyResults, tests: Tested, metric: str, shown: Shown) 
     yield strengths(tests)
     if shown == "change":
         yield "Change: value under stress minus value as drawn, in percentage points, of each network."
-    yield over_repeats(tests.n)
+    yield over_repeats(tests.n, study.protocol)
+    yield from cross_validation(study.protocol)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
-    yield f"Test images: {tests.images}."
-    yield from nothing_to_judge(tests.counts, tests.test)
+    yield f"Test images: {tests.images(study.protocol)}."
+    yield from nothing_to_judge((scores for _, scores in tests.counts), tests.test)
     yield f"Protocol: {study.protocol.name}."
     if metric == "net_error_rate":
         yield from electrical_conventions(study.protocol, tests.counts)

@@ -10,7 +10,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.run_record import Record, TrainingFacts
 from benchmark.report.read import StudyResults
-from benchmark.report.tables.conventions import display, in_order, over_repeats
+from benchmark.report.tables.conventions import display, folds_of, in_order, noun_under, over_repeats
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.words import counted
 
@@ -83,6 +83,7 @@ def _block(protocol: Protocol, setting: TimingSetting, models: dict[str, list[Tr
         facts={
             "train": setting.train, "protocol": protocol.name, "device": setting.device, "dtype": setting.dtype,
             "threads": setting.threads, **({"execution": setting.execution} if setting.execution else {}), "ddof": 1,
+            **folds_of(protocol),
         },
         conventions=tuple(_conventions(protocol, setting, models)),
         columns=COLUMNS,
@@ -99,11 +100,11 @@ def _row(name: str, runs: Sequence[TrainingFacts], protocol: Protocol) -> Row:
 
 
 def _conventions(protocol: Protocol, setting: TimingSetting, models: dict[str, list[TrainingFacts]]) -> Iterator[str]:
-    yield over_repeats(max(map(len, models.values())))
+    yield over_repeats(max(map(len, models.values())), protocol)
     yield "Epochs: passes over the training images; Best: after which the kept weights were reached."
     yield (
         "Images/s: while training; Per epoch and Per run: with validation, without the test; All runs: the sum over "
-        "repeats, in seconds of the device."
+        f"{noun_under(protocol)}s, in seconds of the device."
     )
     threads = counted(setting.threads, "thread")
     how = ", ".join(filter(None, (setting.dtype, setting.execution, threads)))

@@ -10,7 +10,7 @@ from benchmark import metrics
 from benchmark.config.targets import dataset_of
 from benchmark.data.specs import KNOWN, known_first
 from benchmark.report.read import Run, StudyResults
-from benchmark.report.tables.conventions import about_scores, display, in_order, metric_column
+from benchmark.report.tables.conventions import about_scores, display, folds_of, in_order, metric_column
 from benchmark.report.tables.render import Block, Cell, Row, Table
 
 Train = tuple[str, ...]
@@ -90,7 +90,10 @@ def _block(study: StudyResults, name: str, train: Train, tests: Sequence[str]) -
     return Block(
         key=f"{name}-{trained}",
         title=f"{metric.display} after training on {trained}",
-        facts={"metric_name": name, "train": trained, "protocol": study.protocol.name, "reduction": reduction},
+        facts={
+            **{"metric_name": name, "train": trained, "protocol": study.protocol.name, "reduction": reduction},
+            **folds_of(study.protocol),
+        },
         conventions=tuple(_conventions(study, reduction, train, shown, n)),
         columns=tuple(replace(metric_column(metric), key=test, title=test) for test in shown),
         rows=tuple(rows),

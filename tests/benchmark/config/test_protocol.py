@@ -152,6 +152,8 @@ def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
         ("split.counts=[1,2]", r"split\.counts\.2: Field required"),
         ("split.counts=[0,2,2]", "at least one training image"),
         ("split.validation=0.95", "must leave images to train on"),
+        ("split.folds=1", r"--set 'split\.folds=1': split\.folds: .*greater than or equal to 2, found 1"),
+        ("split.folds=3", r"--set 'split\.folds=3': .*asks for \[48, 8, 8\] images; add --set split\.counts=none"),
         ("input.size=4", r"input\.size: .*greater than or equal to 8, found 4"),
         ("input.size_by_dataset.omc=0", r"input\.size_by_dataset\.omc: .*greater than or equal to 8"),
         ("input.size_by_dataset.omc-syn=64", r"'omc-syn' would never be read: a stand-in follows 'omc'"),
@@ -222,11 +224,50 @@ def test_protocols_cannot_be_changed() -> None:
         protocol.training.lr = 1.0  # type: ignore[misc]
 
 
+FOLDS = ("split.counts=none", "split.folds=5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "repeats"), [((), 5), (("repeats=2",), 2), (("repeats=5",), 5), (("split.folds=7",), 7)]
+)
+def test_folds_are_repeats_unless_their_number_is_typed(overrides: tuple[str, ...], repeats: int) -> None:
+    for preset in ("quick", "strict", "standins"):
+        assert load_protocol(preset, [*FOLDS, *overrides]).repeats == repeats
+
+
+def test_folds_of_a_file_are_repeats_unless_the_file_says_how_many(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    text = 'name = "mine"\n[split]\nunit = "image"\nfolds = 4\n'
+    file.write_text(text)
+    assert load_protocol(file).repeats == 4
+    assert load_protocol(file, ["split.folds=none"]).repeats == 3
+    file.write_text(f"repeats = 2\n{text}")
+    assert load_protocol(file).repeats == 2
+    assert load_protocol(file, ["split.folds=6"]).repeats == 6  # the file's number was of other folds
+    stored = load_protocol(file)
+    (tmp_path / "protocol.toml").write_text(stored.to_toml())
+    assert load_protocol(tmp_path / "protocol.toml", stored=True) == load_protocol(tmp_path / "protocol.toml") == stored
+
+
+def test_more_repeats_than_folds_are_refused() -> None:
+    with pytest.raises(UserError, match=r"repeats=6, split\.folds=5: .*ask for 5 repeats at most, or leave"):
+        load_protocol("quick", [*FOLDS, "repeats=6"])
+
+
+def test_blocks_are_no_folds() -> None:
+    with pytest.raises(UserError, match=r"split\.unit = block leaves gaps; use --set split\.unit=group or image"):
+        load_protocol("quick", [*FOLDS, "split.unit=block"])
+
+
+def test_share_of_the_test_does_not_limit_validation_beside_folds() -> None:
+    assert load_protocol("quick", [*FOLDS, "split.validation=0.95"]).split.validation == 0.95
+
+
 # Another valid value for every setting that is not among the presets' own differences.
 CHANGES = {
     "name": "other", "seed": 1, "repeats": 9, "determinism": "deterministic", "split.unit": "image",
     "split.validation": 0.2, "split.near_duplicates": "apart", "split.test": 0.2, "split.counts": [9, 9, 9],
-    "split.min_labelled": 0.5,
+    "split.folds": 4, "split.min_labelled": 0.5,
     "input.size": 96, "input.size_by_dataset": "{omc=64}", "input.tile_by_dataset": "{omc=256}",
     "input.tile": 192, "input.channels": 3,
     "input.own_sizes": "true", "input.partial_tiles": "true", "input.channels_by_dataset": "{omc=3}",
@@ -259,6 +300,7 @@ def test_every_setting_is_described_and_has_a_change_to_test() -> None:
 def test_digest_follows_every_setting_that_changes_a_number(path: str, install_lab: Callable[..., None]) -> None:
     install_lab()
     hidden = {"split.test": "split.counts", "split.validation": "split.counts", "training.epochs": "training.steps"}
+    hidden |= {"split.folds": "split.counts"}
     beside = [f"{hidden[path]}=none"] if path in hidden else []
     if path.startswith("loss.") and "_" in path and path != "loss.layer_weights":
         beside = [f"loss.name={path.removeprefix('loss.').partition('_')[0]}"]

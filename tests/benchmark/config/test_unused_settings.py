@@ -64,6 +64,7 @@ CASES = {
     "split.validation": Case("0.3", "weights", ("split.counts=none",)),
     "split.test": Case("0.3", "counts", ("split.counts=none",)),
     "split.counts": Case("[9,5,5]"),
+    "split.folds": Case("3", "counts", ("split.counts=none",)),
     "split.min_labelled": Case("0.9"),
     "input.size": Case("16"),
     "input.size_by_dataset": Case("{mychip=16}"),
@@ -231,6 +232,11 @@ def test_every_choice_gives_other_weights(left: Callable[..., dict[str, str]]) -
 HIDDEN = [
     (["training.epochs=5"], "training.epochs=5", "training.steps is 25; change that, or add --set training.steps=none"),
     (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),
+    (
+        ["split.counts=none", "split.folds=4", "split.test=0.2"],
+        "split.test=0.2",
+        "split.folds is 4, and each fold is a",
+    ),
     (["training.micro_batch=8"], "training.micro_batch=8", "training.batch, which is 4"),
     (["training.micro_batch_by_dataset.omc=8"], "micro_batch_by_dataset.omc=8", "training.batch, which is 4"),
     (["training.micro_batch_by_dataset={omc=8}"], "micro_batch_by_dataset={omc=8}", "training.batch, which is 4"),
@@ -296,7 +302,9 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
     assert result.training.epochs == 5
 
 
-@pytest.mark.parametrize("setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2"])
+@pytest.mark.parametrize(
+    "setting", ["split.unit=image", "split.near_duplicates=apart", "split.test=0.2", "split.folds=4"]
+)
 def test_division_that_the_owner_has_made_hides_others(setting: str) -> None:
     overrides = [setting, "split.counts=none"]
     protocol = load_protocol("quick", overrides)

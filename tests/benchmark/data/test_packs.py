@@ -38,7 +38,7 @@ def test_split_is_planned_from_headers(tmp_path: Path, name: str, overrides: tup
     headers, _ = foresee(source, protocol, cache)
     assert not cache.exists()
     division = open_pack(source, protocol, cache).divide(protocol)
-    assert headers == division == foresee(source, protocol, cache)[0]
+    assert headers == (division,) == foresee(source, protocol, cache)[0]
     assert len(division.train) == 2
 
 

@@ -11,9 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Split
-from benchmark.data.splits import Division, Leakage, Tile, divide, leakage
+from benchmark.data.splits import Division, Leakage, Tile, leakage
 from benchmark.utils.errors import UserError
-from tests.benchmark.data.tile_makers import BLOCK, GROUP, NAMES, TOGETHER, alike, grid, images, parts, shuffled, split
+from tests.benchmark.data.tile_makers import (
+    BLOCK,
+    GROUP,
+    NAMES,
+    TOGETHER,
+    alike,
+    divide,
+    grid,
+    images,
+    parts,
+    shuffled,
+    split,
+)
 
 
 def stripe_string(tiles: Sequence[Tile], division: Division, frame: str, axis: str) -> str:

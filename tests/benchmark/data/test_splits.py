@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Split
-from benchmark.data.splits import Division, Tile, divide
+from benchmark.data.splits import Division, Tile
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.tile_makers import (
     BLOCK,
@@ -19,6 +19,7 @@ from tests.benchmark.data.tile_makers import (
     NAMES,
     TOGETHER,
     alike,
+    divide,
     frames,
     grid,
     images,

@@ -108,6 +108,24 @@ def pack(name: str, images: np.ndarray) -> Pack:
     return Pack(name, "", images, images, tiles)
 
 
+def test_look_alikes_of_two_datasets_leak_unless_both_are_in_the_same_fold() -> None:
+    rng = np.random.default_rng(0)
+    images = np.kron(rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8), np.ones((1, 8, 8, 1), np.uint8))
+    protocol = load_protocol("paper", ["split.folds=2", "split.validation=0"])
+    ours, theirs = real("ours"), real("theirs")
+    packs = {"ours": pack("ours", images[:10]), "theirs": pack("theirs", images[10:])}
+    for fold, leaks in ((0, False), (1, True)):
+        tested, other = packs["theirs"].divide(protocol, 0).test[0], packs["ours"].divide(protocol, fold).test[0]
+        shared = images[10:].copy()
+        shared[tested] = images[other]
+        task, changed = Task((ours,), (theirs,)), packs | {"theirs": pack("theirs", shared)}
+        if not leaks:
+            refuse_overlap(task, changed, protocol)
+            continue
+        with pytest.raises(UserError, match=rf"look like .* ours: 1, first theirs{tested} like ours{other}"):
+            refuse_overlap(task, changed, protocol)
+
+
 def test_test_image_of_another_training_set_is_refused() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmark.config.protocol import Split
-from benchmark.data.splits import Division, Tile, divide
+from benchmark.data import splits
+from benchmark.data.splits import Division, Tile
 
 IMAGE = Split(unit="image")
 GROUP = Split(unit="group")
@@ -21,6 +22,11 @@ def images(
         Tile(name, group, part)
         for name, group, part in zip(names, groups or names, owner or [None] * len(names), strict=True)
     ]
+
+
+def divide(dataset: str, tiles: Sequence[Tile], how: Split, seed: int, *, partial: bool = False) -> Division:
+    (division,) = splits.divide(dataset, tiles, how, seed, partial=partial)
+    return division
 
 
 def split(names: Sequence[str], how: Split, groups: Sequence[str] | None = None, seed: int = 0) -> Division:

@@ -13,7 +13,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation.counts import count_layers, counts_csv, describe_net_limits, reduce_counts
 from benchmark.evaluation.reference_methods import score_reference
-from benchmark.report.read import read_scores
+from benchmark.report.scores import read_scores
 
 
 def test_via_targets_have_via_counts_and_no_opens(small: Protocol, pack: Pack) -> None:

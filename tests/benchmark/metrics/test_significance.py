@@ -29,6 +29,26 @@ def test_paired_t_is_scipys_test_with_its_interval() -> None:
         assert result.mean[study, model] == pytest.approx(np.mean(values[study, model] - reference[study, 0]))
 
 
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_trainings_that_share_images_widen_the_variance(folds: int) -> None:
+    rng = np.random.default_rng(folds)
+    values, reference = rng.normal(0.9, 0.02, (2, folds))
+    shared = 1 / (folds - 1)
+
+    result = significance.paired_t(values, reference, test_to_training=shared)
+
+    differences = values - reference
+    error = math.sqrt((1 / folds + shared) * differences.var(ddof=1))  # Nadeau and Bengio 2003, equation 16
+    reach = stats.t.isf(0.025, folds - 1) * error
+    assert float(result.p) == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, folds - 1))
+    assert (float(result.low), float(result.high)) == pytest.approx((result.mean - reach, result.mean + reach))
+    least, _ = significance.effects_in_reach(folds, 1, test_to_training=shared)
+    assert least == pytest.approx(stats.t.isf(0.025, folds - 1) * math.sqrt(1 / folds + shared))
+    independent = significance.paired_t(values, reference)
+    assert float(independent.p) < float(result.p)
+    assert float(significance.paired_t(values, reference, test_to_training=0.0).p) == float(independent.p)
+
+
 @pytest.mark.parametrize(
     ("values", "reference", "mean"),
     [

@@ -135,7 +135,7 @@ def test_shared_files_of_one_dataset_are_removed_and_no_others(tmp_path: Path) -
         for file in (store.reference_file(name, "otsu"), store.images_file(name)):
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(b"")
-        store.write_split(name, shared, Division((1, 0), (2,), ()), ["b", "a", "c"])
+        store.write_split(name, shared, [Division((1, 0), (2,), ())], ["b", "a", "c"])
     assert store.read_split("omc") == {"train": ["a", "b"], "val": ["c"], "test": [], "fingerprint": ["f"]}
     store.remove_shared("omc")
     left = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")}

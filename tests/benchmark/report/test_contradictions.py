@@ -30,7 +30,7 @@ NAMES = [f"{number}.png" for number in range(8)]
 def study(tmp_path: Path) -> Path:
     folder = fake.write_study(tmp_path / "study", ["unet", "fcn"], ["omc-syn"], repeats=1)
     shared = Shared("d", fake.protocol().digest(), 1)  # as the runs' records have it
-    Store(folder).write_split("omc-syn", shared, Division((), (), tuple(range(8))), NAMES)
+    Store(folder).write_split("omc-syn", shared, [Division((), (), tuple(range(8)))], NAMES)
     return folder
 
 

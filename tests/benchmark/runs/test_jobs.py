@@ -302,7 +302,7 @@ def test_run_of_other_data_than_the_studys_split_is_refused(make_study: MakeStud
     study = make_study(small)
     job = make_plan(study).todo[0]
     shared = Shared.of(small, "other content")
-    study.store.write_split("omc-syn", shared, Division((0,), (), ()), ["image0000"])
+    study.store.write_split("omc-syn", shared, [Division((0,), (), ())], ["image0000"])
     refused(job, "the content of omc-syn")
 
 

@@ -162,11 +162,11 @@ def test_failure_says_why_and_keeps_what_was_tested(
     do(make(asked=None))
     job, opened, count = job_of(make()), open_stressed, []
 
-    def fail_third(*arguments: object) -> object:
+    def fail_third(*arguments: Any, **fold: Any) -> object:
         count.append(arguments)
         if len(count) == 3:
             raise MemoryError
-        return opened(*arguments)  # type: ignore[arg-type]
+        return opened(*arguments, **fold)
 
     monkeypatch.setattr("benchmark.runs.stress.open_stressed", fail_third)
     outcome = perform_claimed(job, silent)  # perform would take the descriptors that pytest has for its log

@@ -57,6 +57,25 @@ def test_divided_similar_images_are_a_problem(root: Path) -> None:
     assert not verification.ok
 
 
+def test_folds_are_counted_and_judged_together(tmp_path: Path) -> None:
+    make_folder(tmp_path, "abc", 320)
+    by_group = check(tmp_path, "split.folds=3")
+    assert row(by_group, "split").value == "3 folds: 25 train, 25 val, 25 test (by group, seed 0)"
+    assert row(by_group, "leakage: frame also trained on").value == "val 0 of 75, test 0 of 75"
+    by_image = check(tmp_path, "split.folds=4", preset="paper")
+    assert row(by_image, "split").value == "4 folds: 50 to 51 train, 6 val, 18 to 19 test (by image, seed 0)"
+    assert row(by_image, "leakage: frame also trained on").value == "val 24 of 24, test 75 of 75"
+    few = check(tmp_path, "split.folds=5")
+    assert "found 3 groups but split.folds=5 needs 5 at least: use" in row(few, "split").problem
+
+
+def test_images_in_two_folds_are_in_two_parts(root: Path) -> None:
+    add_pair(root, "z", picture(0))
+    verification = check(root, "split.folds=9", preset="paper")
+    assert row(verification, "exact duplicates").value == "2 images in 1 set, 1 across parts"
+    assert "split.near_duplicates=together" in row(verification, "near duplicates").problem
+
+
 def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: Path) -> None:
     make_folder(tmp_path, "abc", 320)
     by_image, by_group = check(tmp_path, preset="paper"), check(tmp_path)
@@ -155,4 +174,4 @@ def test_tiles_and_split_equal_those_of_a_study(tmp_path: Path) -> None:
         seen = survey_folder(DatasetFolder("mychip", tmp_path / "data" / "mychip"), settings)
         assert seen.tiles == pack.tiles
         assert any(tile.cluster for tile in seen.tiles)
-        assert seen.division == pack.divide(settings)
+        assert seen.divisions == (pack.divide(settings),)

@@ -57,6 +57,7 @@ def run(
     execution: Execution = "eager",
     timeout: float | None = None,
     init_from: str | None = None,
+    ensembles: bool = False,
     stress: str | None = None,
     strength: str | None = None,
     keep_weights: KeepWeights = "best-repeat",
@@ -100,6 +101,7 @@ def run(
         execution: ``auto``, ``eager``, ``graph`` or ``compile``.
         timeout: seconds after which a run counts as failed.
         init_from: weights to start from: another study's, ``STUDY[:TRAINED_ON]``, or a file's.
+        ensembles: also test the mean of each network's repeats, whose weights are then all kept.
         stress: effects that test the trained networks on harder stand-ins.
         strength: factors of these effects.
         keep_weights: ``best-repeat``, ``all`` or ``none``.
@@ -148,6 +150,7 @@ def run(
         execution=execution,
         timeout=timeout,
         init_from=init_from,
+        ensembles=ensembles,
         stress=stress,
         strength=strength,
         keep_weights=keep_weights,

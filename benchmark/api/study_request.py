@@ -70,6 +70,7 @@ class StudyRequest:
     execution: Execution = "eager"
     timeout: Annotated[float, Field(ge=1)] | None = None
     init_from: str | None = None
+    ensembles: bool = False
     stress: str | None = None
     strength: str | None = None
     keep_weights: KeepWeights = "best-repeat"
@@ -157,11 +158,13 @@ class StudyRequest:
         )
         largest = max(protocol.input.size_for(source.name) for task in tasks for source in task.sources)
         hardware = hardware.with_slots(workers=self.workers, per_gpu=self.per_gpu, input_size=largest)
+        keep_weights = "all" if self.ensembles and self.keep_weights == "best-repeat" else self.keep_weights
         study = Study(
-            *(folder, protocol, entries, tasks, hardware, cache, self.keep_weights, self.fail_fast),
+            *(folder, protocol, entries, tasks, hardware, cache, keep_weights, self.fail_fast),
             execution=self.execution,
             tracker=self.tracker,
             stress=stresses,
+            ensembles=self.ensembles,
             reference=reference,
             command=self.toml(),
         )

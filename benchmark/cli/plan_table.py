@@ -98,6 +98,9 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
     if study.stress:
         console.print(_stress(study.stress, plan))
+    if study.ensembles:
+        left = f"{len(plan.ensembles)} to test after the runs" if plan.ensembles else "nothing left to test"
+        console.print(f"Ensembles of {protocol.repeats} repeats, whose weights are all kept: {left}")
     if plan.taken_over:
         studies = ", ".join(dict.fromkeys(plan.taken_over))
         remaining = len(plan.measurements) - len(plan.taken_over)
@@ -105,7 +108,7 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
             f"Efficiency: {remaining} to measure, {len(plan.taken_over)} taken over from {studies}: the same network "
             "in the same setting, on this machine since it was started"
         )
-    if plan.todo or plan.measurements or plan.stress:
+    if not plan.nothing_left:
         seconds, guess = TimeLeft(plan.expected).left()
         console.print(f"Estimated time: {'a guess, ' * guess}about {duration(seconds)} ({BASES[plan.basis]})")
 

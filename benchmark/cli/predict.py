@@ -153,7 +153,7 @@ def predict(
     least = tile or kept or network.input_size
     settings = PredictSettings(
         label_of(trained),
-        ",".join(hashlib.sha256(read_weights(member.file)).hexdigest() for member in trained),
+        hashlib.sha256(b"".join(read_weights(member.file) for member in trained)).hexdigest(),
         network.channels,
         tile=least,
         overlap=least // OVERLAP if overlap is None else overlap,

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 #: Flags in the panels of `run --help`.
 PANELS = {
-    "What to run": ("models", "datasets", "train", "test", "leave_one_out", "repeats", "stress", "strength"),
+    "What to run": (
+        *("models", "datasets", "train", "test", "leave_one_out"),
+        *("repeats", "ensembles", "stress", "strength"),
+    ),
     "Data": ("data_root", "cache", "real_only"),
     "How to train": ("protocol", "set_", "init_from", "execution"),
     "Hardware": ("device", "threads", "workers", "per_gpu", "timeout", "executor", "ray_address", "slurm"),
@@ -96,6 +99,12 @@ def run(
             help="Start from the weights of the same models in another study, a name or a path, or one file.",
         ),
     ] = None,
+    ensembles: Annotated[
+        bool,
+        typer.Option(
+            help="After training, also test the mean of each network's repeats; keeps the weights of all repeats.",
+        ),
+    ] = False,
     stress: Annotated[
         str | None,
         typer.Option(
@@ -159,7 +168,7 @@ def run(
     planned_study, plan = planned.study, planned.plan
     if note := describe_other_study(config, planned_study.folder):
         console.print(note)
-    if spare_worker is not None and not (plan.todo or plan.measurements or plan.stress):
+    if spare_worker is not None and plan.nothing_left:
         spare_worker.end()
     probe_study(planned_study, plan, console.print)
     _print_plan(console, planned_study, plan, dry_run=dry_run)
@@ -188,6 +197,8 @@ def _print_plan(console: Console, study: Study, plan: Plan, *, dry_run: bool) ->
         plan_table.print_states(console, states(study, plan))
         for network in plan.stress:
             console.print(f"{network.label}: {network.summary}")
+        for job in plan.ensembles:
+            console.print(f"{job.label}: {', '.join(source.name for source, _ in job.tests)}")
     if plan.refusal:
         raise UserError(plan.refusal)
     space.refuse_full_disk()

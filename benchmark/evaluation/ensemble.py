@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ class Ensemble(nn.Module):
         True
     """
 
-    def __init__(self, members: Iterable[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -28,6 +28,11 @@ class Ensemble(nn.Module):
         for member in others:
             total = total + probabilities_of(member, images)
         return total / len(self.members)
+
+
+def averaged(networks: Sequence[nn.Module]) -> nn.Module:
+    """Return an ensemble of several networks, or the only one itself."""
+    return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
 def probabilities_of(network: nn.Module, images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """A run has done optimiser steps, or stress tests."""
+    """A run has done optimiser steps, or a later job tests."""
 
     job: Job
     done: int

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
-from benchmark.evaluation.ensemble import Ensemble
+from benchmark.evaluation.ensemble import averaged
 from benchmark.utils.errors import UserError
 from models.attention import plain_attention
 
@@ -85,8 +85,7 @@ class FusedNetwork(nn.Module):
 
 def fuse_members(members: Sequence[TrainedNetwork], device: torch.device, dtype: Dtype = "float32") -> nn.Module:
     """Return a trained network, or an ensemble of several, ready for inference."""
-    networks = [fuse_trained(member, device, dtype) for member in members]
-    return networks[0] if len(networks) == 1 else Ensemble(networks)
+    return averaged([fuse_trained(member, device, dtype) for member in members])
 
 
 def as_written(network: nn.Module) -> str:

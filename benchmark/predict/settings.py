@@ -19,7 +19,7 @@ class PredictSettings:
 
     Attributes:
         network: label of the trained network, such as ``omc-syn/unet/0``, or ``omc-syn/unet/0,2`` for an ensemble.
-        weights: sha256 of its weights, one per repeat of an ensemble.
+        weights: sha256 of its weights, of an ensemble's files one after the other.
         tile: side of the tiles, pixels.
         overlap: least overlap of neighbours, pixels.
         dtype: number format of convolutions and matrix products.

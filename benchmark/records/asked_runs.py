@@ -29,6 +29,12 @@ class AskedRuns(Filed):
     )
     models: tuple[Name, ...]
     repeats: int = Field(ge=1)
+    ensembles: bool = Field(False, description="whether the mean of each network's repeats is tested too")
+
+    @property
+    def of_ensembles(self) -> frozenset[tuple[tuple[str, ...], str]]:
+        """Training set and model of every ensemble that was asked for."""
+        return frozenset((train, model) for train, _ in self.datasets * self.ensembles for model in self.models)
 
     @classmethod
     def read(cls, study: Path) -> AskedRuns | None:

@@ -20,6 +20,7 @@ from benchmark.config.targets import dataset_of
 from benchmark.data.splits import PARTS, Division
 from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
+from benchmark.records.ensemble_record import EnsembleRecord
 from benchmark.records.history import HISTORY, Round, history_csv
 from benchmark.records.run_record import LAYERS_SCHEMA, KeyParts, Record
 from benchmark.records.schema import fault
@@ -29,6 +30,8 @@ from benchmark.utils.files import TooLargeError, read_limited, write_atomically
 from benchmark.utils.words import counted
 
 RECORD = "record.json"
+#: Folders of a study with a folder for each training set, each model in it, and each repeat or ensemble of that.
+KINDS = ("runs", StressRecord.kind, EnsembleRecord.kind)
 #: The most that a record may hold, bytes; one of many test datasets has a hundred thousand.
 RECORD_BYTES = 16 << 20
 WEIGHTS = "best.safetensors"
@@ -151,8 +154,8 @@ class Store:
                 self.set_aside(train.split("+"), model, int(repeat))
 
     def claimed(self) -> list[Path]:
-        """Return the folders of runs and stress tests that living processes have claimed."""
-        claims_of = {file.parent for kind in ("runs", "stress") for file in self._below(kind, "claim.*")}
+        """Return the folders of runs and of later tests that living processes have claimed."""
+        claims_of = {file.parent for kind in KINDS for file in self._below(kind, "claim.*")}
         return sorted(folder for folder in claims_of if claims.holder(folder) is not None)
 
     def remains(self) -> list[str]:
@@ -183,22 +186,23 @@ class Store:
         """Return the file of a run's predictions of these images."""
         return self.run_folder(train, model, repeat) / f"panels.{dataset}.npz"
 
-    def stress_folder(self, train: Sequence[str], model: str, repeat: int) -> Path:
-        """Return the folder of a run's stress tests."""
-        return self.folder / "stress" / "+".join(train) / model / str(repeat)
+    def test_file(self, record: StressRecord | EnsembleRecord) -> Path:
+        """Return the file of a stress test's or an ensemble's record; its counts per image lie beside it."""
+        folder = self.folder / record.kind / "+".join(record.train) / record.model / record.part
+        return folder / f"{record.stem}.json"
 
-    def write_stress(self, record: StressRecord, counts: bytes) -> None:
-        """Write a stress test's counts per image, then its record: counts without a record are ignored."""
-        folder = self.stress_folder(record.train, record.model, record.repeat)
-        (folder / f"{record.stem}.json").unlink(missing_ok=True)
-        write_atomically(folder / f"{record.stem}.csv", counts)
-        write_atomically(folder / f"{record.stem}.json", record.to_json())
+    def write_test(self, record: StressRecord | EnsembleRecord, counts: bytes) -> None:
+        """Write such a test's counts per image, then its record: counts without a record are ignored."""
+        file = self.test_file(record)
+        file.unlink(missing_ok=True)
+        write_atomically(file.with_suffix(".csv"), counts)
+        write_atomically(file, record.to_json())
 
-    def has_stress(self, record: StressRecord) -> bool:
-        """Return whether a stress test's counts are stored, with an equal record."""
-        file = self.stress_folder(record.train, record.model, record.repeat) / f"{record.stem}.json"
+    def has_test(self, record: StressRecord | EnsembleRecord) -> bool:
+        """Return whether such a test's counts are stored, with an equal record."""
+        file = self.test_file(record)
         with contextlib.suppress(OSError, ValidationError, TooLargeError):
-            stored = StressRecord.from_json(read_limited(file, RECORD_BYTES))
+            stored = type(record).from_json(read_limited(file, RECORD_BYTES))
             return stored == record and file.with_suffix(".csv").is_file()
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ DRAWN = "drawn"
 
 class StressRecord(Filed):
     """Weights and images of a stress test; two tests with equal records give the same counts."""
+
+    kind: ClassVar[str] = "stress"
 
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
     key: str = Field(description="of the run that trained the weights")
@@ -35,6 +37,16 @@ class StressRecord(Filed):
         if (self.effect is None) != (self.strength is None):
             raise ValueError("an effect has a strength, and a strength an effect")
         return self
+
+    @property
+    def runs(self) -> tuple[tuple[int, str], ...]:
+        """Repeat and key of the run that trained the weights."""
+        return ((self.repeat, self.key),)
+
+    @property
+    def part(self) -> str:
+        """Name of the folder that tells the network from other repeats."""
+        return str(self.repeat)
 
     @property
     def stem(self) -> str:

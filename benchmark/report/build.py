@@ -146,8 +146,8 @@ def check(
 
     Returns:
         One sentence per file that is missing, differs (other than plots) or should not be there, per record whose
-        metrics are not those of its counts per image, per stress test that cannot be read, and per test dataset whose
-        runs, or methods without training, were tested on different images.
+        metrics are not those of its counts per image, per stress test or ensemble that cannot be read, and per test
+        dataset whose runs, or methods without training, were tested on different images.
 
     Raises:
         UserError: as ``build``.
@@ -166,7 +166,8 @@ def check(
         page = _page(study, results, shown, drawings, sheets, files, method, redact, names)
         files[PAGE] = texts_only(page)
     sources = [(source, read_study(source)) for source in merged] or [(study, results)]
-    wrong = [line for folder, part in sources for line in (*contradictions(folder, part), *part.broken_stress)]
+    wrong = [line for folder, part in sources for line in contradictions(folder, part)]
+    wrong += [line for _, part in sources for line in (*part.broken_stress, *part.broken_ensembles)]
     wrong += [f"{folder}/{file}; left out" for folder, part in sources for file in part.strangers]
     wrong += [f"{folder}: {line}" for folder, part in sources for line in divided(part)]
     for name, content in files.items():

@@ -17,8 +17,9 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.config.targets import dataset_of
 from benchmark.efficiency.hindrance import hindrances
-from benchmark.records.asked_runs import UnfinishedRun, unfinished_runs
+from benchmark.records.asked_runs import AskedRuns, UnfinishedRun, unfinished_runs
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
+from benchmark.records.ensemble_record import EnsembleRecord
 from benchmark.records.own_networks import read_networks
 from benchmark.records.run_record import Record
 from benchmark.records.schema import Filed, fault
@@ -32,6 +33,7 @@ from benchmark.utils.files import read_limited
 from benchmark.utils.words import counted
 
 F = TypeVar("F", bound=Filed)
+L = TypeVar("L", StressRecord, EnsembleRecord)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ class Stressed:
     """A test of a run's network under a stress, or on images as drawn."""
 
     record: StressRecord
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class EnsembleTest:
+    """A test of the mean of a network's repeats."""
+
+    record: EnsembleRecord
     scores: Scores
 
 
@@ -177,6 +187,9 @@ class StudyResults:
         sources: names of these studies.
         stressed: stress tests of the runs' networks.
         broken_stress: why others are left out, each with its file; no such file means anything to the rest.
+        ensembles: tests of the mean of a network's repeats.
+        broken_ensembles: why others are left out, each with its file.
+        asked_ensembles: training set and model of those that the last command asked for.
         networks: users' networks, as far as the study knows more of them than their names.
         strangers: files of methods without training that are left out, since they are not of the runs' images; why.
         unfinished: runs that are under way or not begun.
@@ -192,6 +205,9 @@ class StudyResults:
     sources: tuple[str, ...] = ()
     stressed: tuple[Stressed, ...] = ()
     broken_stress: tuple[str, ...] = ()
+    ensembles: tuple[EnsembleTest, ...] = ()
+    broken_ensembles: tuple[str, ...] = ()
+    asked_ensembles: Set[tuple[tuple[str, ...], str]] = frozenset()
     strangers: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedRun, ...] = ()
     networks: Mapping[str, ModelEntry] = field(default_factory=dict)
@@ -203,6 +219,12 @@ class StudyResults:
             if "+".join(run.record.train) == train and test in run.scores:
                 scores[run.record.model][run.record.repeat] = run.scores[test]
         return dict(scores)
+
+    def ensemble_of(self, train: str, model: str, test: str) -> EnsembleTest | None:
+        """Return the test of a network's ensemble on a dataset, the one of the most repeats; ``None`` without one."""
+        named = (tested for tested in self.ensembles if (tested.record.model, tested.record.test) == (model, test))
+        trained = [tested for tested in named if "+".join(tested.record.train) == train]
+        return max(trained, key=lambda tested: len(tested.record.members), default=None)
 
     def measured_for(self, dataset: str) -> list[Measurement]:
         """Return the efficiency figures at a dataset's input size and channels."""
@@ -286,12 +308,17 @@ def read_study(folder: Path) -> StudyResults:
             strangers.append(f"references/{file.name} ({reason})")
         else:
             rows.setdefault(dataset, {})[method] = tuple(part for _, part in divisions)
-    stressed, unread = _stressed(store, runs)
+    stressed, broken_stress = _later_tests(store, StressRecord, runs)
+    ensembles, broken_ensembles = _later_tests(store, EnsembleRecord, runs)
+    asked = AskedRuns.read(folder)
     results = StudyResults(protocol, runs, rows, efficiency, tuple(broken), comparisons)
     return replace(
         results,
-        stressed=stressed,
-        broken_stress=unread,
+        stressed=tuple(Stressed(*test) for test in stressed),
+        broken_stress=broken_stress,
+        ensembles=tuple(EnsembleTest(*test) for test in ensembles),
+        broken_ensembles=broken_ensembles,
+        asked_ensembles=asked.of_ensembles if asked else frozenset(),
         strangers=tuple(strangers),
         unfinished=tuple(unfinished),
         networks=read_networks(folder),
@@ -330,20 +357,19 @@ def _run(folder: Path, record: Record) -> Run:
     return Run(record, {test: read_scores(folder / f"images.{test}.csv", behaviour) for test in tested}, folder)
 
 
-def _stressed(store: Store, runs: Sequence[Run]) -> tuple[tuple[Stressed, ...], tuple[str, ...]]:
-    """Return the stress tests of finished runs as they are now, and why others cannot be read."""
+def _later_tests(store: Store, kind: type[L], runs: Sequence[Run]) -> tuple[list[tuple[L, Scores]], tuple[str, ...]]:
+    """Return the tests of networks of finished runs as they are now, and why others cannot be read."""
     keys = {(run.record.train, run.record.model, run.record.repeat): run.record.key for run in runs if run.scores}
-    stressed, broken = [], []
-    for file in sorted((store.folder / "stress").glob("[!.]*/*/*/[!.]*.json")):
+    tests, broken = [], []
+    for file in sorted((store.folder / kind.kind).glob("[!.]*/*/*/[!.]*.json")):
         try:
-            record = StressRecord.from_json(read_limited(file, RECORD_BYTES))
-            run = (record.train, record.model, record.repeat)
-            if file != store.stress_folder(*run) / f"{record.stem}.json":
+            record = kind.from_json(read_limited(file, RECORD_BYTES))
+            if file != store.test_file(record):
                 raise UserError(f"{file}: is the record of another test, {record.stem}")
-            if keys.get(run) == record.key:
-                stressed.append(Stressed(record, read_scores(file.with_suffix(".csv"), record.behaviour)))
+            if all(keys.get((record.train, record.model, repeat)) == key for repeat, key in record.runs):
+                tests.append((record, read_scores(file.with_suffix(".csv"), record.behaviour)))
         except UserError as error:
             broken.append(str(error))
         except (OSError, ValidationError) as error:
-            broken.append(f"{file}: not a valid stress test ({fault(error)}); remove it and test again")
-    return tuple(stressed), tuple(broken)
+            broken.append(f"{file}: not a valid record of a test ({fault(error)}); remove it and test again")
+    return tests, tuple(broken)

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,11 +16,13 @@ from benchmark.config.targets import AT, dataset_of
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
 from benchmark.records.store import Broken
-from benchmark.report.read import Run, Stressed, StudyResults
+from benchmark.report.read import EnsembleTest, Run, Stressed, StudyResults
 from benchmark.report.scores import Scores
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited
 from benchmark.utils.names import is_plain
+
+T = TypeVar("T", Stressed, EnsembleTest)
 
 WITHHELD = "message withheld"
 #: What a measurement says of an error: the figure that is missing, the error's kind, and the words of a program.
@@ -63,11 +65,13 @@ def redact_study(study: StudyResults) -> StudyResults:
         study,
         protocol=protocol,
         stressed=tuple(replace(test, scores=without_names(test.scores)) for test in study.stressed),
+        ensembles=tuple(replace(test, scores=without_names(test.scores)) for test in study.ensembles),
         efficiency=tuple(
             replace(measured, warnings=tuple(SAID.sub(rf"\1: \2, {WITHHELD}", text) for text in measured.warnings))
             for measured in study.efficiency
         ),
         broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
+        broken_ensembles=tuple("an ensemble's test cannot be read" for _ in study.broken_ensembles),
         runs=tuple(without_messages(run) for run in study.runs),
         references={
             dataset: {method: tuple(map(with_numbers, divisions)) for method, divisions in methods.items()}
@@ -142,9 +146,9 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         scores = {new(test): scores for test, scores in run.scores.items()}
         return replace(run, record=record.model_copy(update=changes), scores=scores)
 
-    def with_stressed_names(stressed: Stressed) -> Stressed:
-        changes = {"train": all_new(stressed.record.train), "test": new(stressed.record.test)}
-        return replace(stressed, record=stressed.record.model_copy(update=changes))
+    def with_tested_names(tested: T) -> T:
+        changes = {"train": all_new(tested.record.train), "test": new(tested.record.test)}
+        return replace(tested, record=tested.record.model_copy(update=changes))
 
     def about_sources(sentence: str) -> str:
         """Replace the names of studies, and of runs of theirs, in what merging them said."""
@@ -167,7 +171,9 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         ),
         origin=tuple(map(about_sources, study.origin)),
         sources=all_new(study.sources),
-        stressed=tuple(map(with_stressed_names, study.stressed)),
+        stressed=tuple(map(with_tested_names, study.stressed)),
+        ensembles=tuple(map(with_tested_names, study.ensembles)),
+        asked_ensembles={(all_new(train), model) for train, model in study.asked_ensembles},
         strangers=tuple(_with_new_stranger(file, study.sources, names) for file in study.strangers),
         unfinished=tuple(replace(run, train=all_new(run.train), test=all_new(run.test)) for run in study.unfinished),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import benchmark
 from benchmark.config import extension_code
 from benchmark.records import method, own_networks
-from benchmark.records.store import UNREADABLE, Store
+from benchmark.records.store import KINDS, UNREADABLE, Store
 from benchmark.utils import extensions
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
@@ -35,7 +35,7 @@ INPUTS = (
         "splits/*.json",
     ),
     *("panels/*.npz", "environment/*.txt"),
-    *(f"{kind}/*/*/*/*.{suffix}" for kind in ("runs", "stress") for suffix in ("json", "csv", "npz")),
+    *(f"{kind}/*/*/*/*.{suffix}" for kind in KINDS for suffix in ("json", "csv", "npz")),
 )
 PACKAGES = ("matplotlib", "numpy", "scipy", "jinja2")  # draw and compute it
 

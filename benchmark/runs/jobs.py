@@ -1,4 +1,4 @@
-"""Defines jobs: a training, an efficiency measurement, or stress tests of a network."""
+"""Defines jobs: a training, an efficiency measurement, or later tests of trained networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
@@ -18,6 +18,7 @@ from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import NO_GPUS
 from benchmark.records import environment, measurements, provenance
 from benchmark.records.efficiency_record import DType, EfficiencyRecord, EfficiencySettings, Form
+from benchmark.records.ensemble_record import EnsembleMember, EnsembleRecord
 from benchmark.records.run_record import LAYERS_SCHEMA, SCHEMA, Failure, KeyParts, Record
 from benchmark.records.store import RECORD, Store, run_key
 from benchmark.records.stress_record import StressRecord
@@ -39,7 +40,7 @@ CUBLAS: Mapping[str, str] = MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:
 class Elsewhere:
     """Outcome of a job that another process has claimed or done; ``record`` is ``None`` while it is at work."""
 
-    record: Record | EfficiencyRecord | StressRecord | None
+    record: Record | EfficiencyRecord | StressRecord | EnsembleRecord | None
 
 
 @dataclass(frozen=True)
@@ -259,12 +260,11 @@ class EfficiencyJob:
 
 
 @dataclass(frozen=True)
-class StressJob:
-    """Tests of one trained network on stand-ins with one effect forced."""
+class LaterTests:
+    """Tests of trained networks after their runs, as these tested them; each has a record of its own."""
 
-    training: TrainJob  # the run whose weights are tested
-    weights: str  # hash of their file
-    tests: tuple[tuple[Source, Stress | None], ...]  # stand-ins; without a stress, their effects are as drawn
+    training: TrainJob  # the run whose network is tested, the first of several
+    tests: tuple[tuple[Source, Stress | None], ...]  # without a stress, images are as drawn
 
     exclusive: ClassVar[bool] = False
     after_timeout: ClassVar[str] = "the tests that were done are kept"
@@ -277,15 +277,23 @@ class StressJob:
     variables = property(attrgetter("training.variables"))
 
     @property
+    def repeats(self) -> tuple[int, ...]:
+        """The repeats whose networks are tested, averaged if there are several."""
+        return (self.training.repeat,)
+
+    def record(self, test: str, source: Source, stress: Stress | None) -> StressRecord | EnsembleRecord:
+        """Return the record that is stored beside the counts of a test, of a layer where the source has several."""
+        raise NotImplementedError
+
+    @property
     def label(self) -> str:
         """Name of the tests in terminal lines."""
-        return f"{self.training.label} stress"
+        raise NotImplementedError
 
     @property
     def folder(self) -> Path:
         """Folder of the counts, which is claimed while they are computed."""
-        training = self.training
-        return Store(self.study).stress_folder(training.task.train_names, training.entry.name, training.repeat)
+        return Store(self.study).test_file(self._first).parent
 
     @property
     def log(self) -> Path:
@@ -297,9 +305,39 @@ class StressJob:
         """Remedy for too little memory."""
         return advise_fewer_runs(self.device)
 
-    def on(self, device: str) -> StressJob:
+    def on(self, device: str) -> Self:
         """Return the same tests on another device."""
         return replace(self, training=self.training.on(device))
+
+    def left(self) -> list[tuple[Source, Stress | None]]:
+        """Return the tests without counts, or with counts of other weights, images or code."""
+        store = Store(self.study)
+        return [
+            (source, stress)
+            for source, stress in self.tests
+            if not all(store.has_test(self.record(test, source, stress)) for test in source.tests)
+        ]
+
+    def settled(self) -> StressRecord | EnsembleRecord | None:
+        """Return one of the records on disk if nothing is left to do."""
+        return self._first if not self.left() else None
+
+    @property
+    def _first(self) -> StressRecord | EnsembleRecord:
+        source, stress = self.tests[0]
+        return self.record(next(iter(source.tests)), source, stress)
+
+
+@dataclass(frozen=True)
+class StressJob(LaterTests):
+    """Tests of one trained network on stand-ins with one effect forced."""
+
+    weights: str  # hash of their file
+
+    @property
+    def label(self) -> str:
+        """Name of the tests in terminal lines."""
+        return f"{self.training.label} stress"
 
     def record(self, test: str, source: Source, stress: Stress | None) -> StressRecord:
         """Return the record that is stored beside the counts of a test, of a layer where the source has several."""
@@ -319,19 +357,33 @@ class StressJob:
             strength=stress.strength if stress else None,
         )
 
-    def left(self) -> list[tuple[Source, Stress | None]]:
-        """Return the tests without counts, or with counts of other weights, images or code."""
-        store = Store(self.study)
-        return [
-            (source, stress)
-            for source, stress in self.tests
-            if not all(store.has_stress(self.record(test, source, stress)) for test in source.tests)
-        ]
 
-    def settled(self) -> StressRecord | None:
-        """Return one of the records on disk if nothing is left to do."""
-        source, stress = self.tests[0]
-        return self.record(next(iter(source.tests)), source, stress) if not self.left() else None
+@dataclass(frozen=True)
+class EnsembleJob(LaterTests):
+    """Tests of the mean of a network's repeats on the test images of their runs."""
+
+    members: tuple[EnsembleMember, ...]
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """The repeats whose probabilities are averaged."""
+        return tuple(member.repeat for member in self.members)
+
+    @property
+    def label(self) -> str:
+        """Name of the tests in terminal lines."""
+        return f"{self.training.task.name} {self.entry.name} ensemble of {len(self.members)}"
+
+    def record(self, test: str, source: Source, stress: Stress | None = None) -> EnsembleRecord:
+        """Return the record that is stored beside the counts of a test, of a layer where the source has several."""
+        training = self.training
+        return EnsembleRecord(
+            behaviour=training.key_parts.behaviour,
+            model=training.entry.name,
+            train=training.task.train_names,
+            members=self.members,
+            test=test,
+        )
 
 
 def advise_fewer_runs(device: str) -> str:
@@ -340,5 +392,5 @@ def advise_fewer_runs(device: str) -> str:
 
 
 #: Input and outcome of an executor.
-Job = TrainJob | EfficiencyJob | StressJob
+Job = TrainJob | EfficiencyJob | StressJob | EnsembleJob
 Outcome = Record | Failure | Elsewhere | None

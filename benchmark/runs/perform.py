@@ -10,7 +10,7 @@ from collections.abc import Callable
 from benchmark.records import claims, environment, measurements
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import Store
-from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, OnStep, Outcome, StressJob, TrainJob
+from benchmark.runs.jobs import EfficiencyJob, Elsewhere, EnsembleJob, Job, OnStep, Outcome, StressJob, TrainJob
 from benchmark.runs.staleness import refusal
 from benchmark.utils import logs
 from benchmark.utils.errors import UserError
@@ -51,18 +51,18 @@ def perform_job(job: Job, on_step: OnStep) -> Outcome:
             return perform_claimed(job, on_step)
 
 
-def perform_claimed(job: TrainJob | StressJob, on_step: OnStep) -> Record | Failure | None:
+def perform_claimed(job: TrainJob | StressJob | EnsembleJob, on_step: OnStep) -> Record | Failure | None:
     """Do a job that this process has claimed; print, record and return a failure."""
     from benchmark.runs.failures import describe_failure
-    from benchmark.runs.stress import run_stress_tests
+    from benchmark.runs.later_tests import run_later_tests
     from benchmark.runs.train import train_and_test  # imports torch, which no plan needs
 
     print(f"{job.label}: on {job.device} with {counted(job.threads, 'thread')}", flush=True)
     try:
-        if isinstance(job, StressJob):
-            run_stress_tests(job, on_step)
-            return None
-        return train_and_test(job, on_step)
+        if isinstance(job, TrainJob):
+            return train_and_test(job, on_step)
+        run_later_tests(job, on_step)
+        return None
     except (BrokenPipeError, ConnectionResetError):
         raise  # the parent process is gone
     except Exception as error:  # a user's network may raise anything

@@ -11,15 +11,16 @@ from pathlib import Path
 from benchmark.executors.events import Event, Executor, Finished, Note, Started
 from benchmark.records import claims
 from benchmark.records.efficiency_record import EfficiencyRecord
+from benchmark.records.ensemble_record import EnsembleRecord
 from benchmark.records.method import keep_method, kept_method
 from benchmark.records.own_networks import keep_networks
 from benchmark.records.run_record import Failure, Record
 from benchmark.records.store import CHECKPOINT, BrokenRecordError
 from benchmark.records.stress_record import StressRecord
-from benchmark.runs.jobs import EfficiencyJob, Elsewhere, Job, StressJob, TrainJob
+from benchmark.runs.jobs import EfficiencyJob, Elsewhere, EnsembleJob, Job, StressJob, TrainJob
 from benchmark.runs.perform import POLL_S, record_end
 from benchmark.runs.staleness import run_name
-from benchmark.study import stress_plan
+from benchmark.study import ensemble_plan, stress_plan
 from benchmark.study.plan import Plan, staleness_of
 from benchmark.study.study import Study
 from benchmark.training.finetune import refuse_seen
@@ -28,6 +29,8 @@ from benchmark.utils.files import write_atomically
 from benchmark.utils.words import counted
 
 COMMAND = "study.toml"  # for ``run --config``
+#: Jobs that this process waits for while another one does them.
+Waiting = TrainJob | StressJob | EnsembleJob
 
 
 def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event], None]) -> None:
@@ -42,7 +45,7 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     jobs = {(job.entry.name, job.task.name): job for job in plan.todo}.values()
     _try_weights(jobs if study.protocol.training.encoder_file else [job for job in jobs if job.init])
     # A finished study is only read: it may lie on a disk that takes no files.
-    idle = not (plan.todo or plan.stale or plan.measurements or plan.stress) and plan.seen == study.protocol
+    idle = plan.nothing_left and not plan.stale and plan.seen == study.protocol
     with contextlib.nullcontext() if idle else _claimed(study, emit):
         _agree_on_settings(study, plan)
         if not idle:
@@ -54,7 +57,8 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
         if study.reference not in (None, kept_method(study.folder)):
             keep_method(study.folder, str(study.reference))
         _set_broken_aside(study, plan)
-        prepare(study, emit, {source.name for job in plan.todo for source in job.task.sources})
+        needed = {source.name for job in plan.todo for source in job.task.sources}
+        prepare(study, emit, needed | {source.name for job in plan.ensembles for source, _ in job.tests})
     notes = {
         (job.task.name, note): None
         for job in plan.todo
@@ -62,7 +66,10 @@ def execute(study: Study, plan: Plan, executor: Executor, emit: Callable[[Event]
     }
     for name, note in notes:
         emit(Note(name, note))
-    if _run_all(study, in_order(study, plan), executor, emit) and study.stress:
+    whole = _run_all(study, in_order(study, plan), executor, emit)
+    if whole and study.ensembles:
+        whole = _run_all(study, ensemble_plan.ensemble_jobs(study, study.jobs()), executor, emit)
+    if whole and study.stress:
         tests = stress_plan.stress_jobs(study, study.jobs())
         _run_all(study, stress_plan.prepare_stress(study, tests, emit), executor, emit)
 
@@ -164,7 +171,7 @@ def _set_broken_aside(study: Study, plan: Plan) -> None:
 
 def _run_all(study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> bool:
     """Do jobs and wait for those of other processes; return False if a failure ended the study."""
-    waiting: list[TrainJob | StressJob] = []
+    waiting: list[Waiting] = []
     while jobs:
         postponed = _run(study, jobs, executor, emit)
         if postponed is None:
@@ -174,13 +181,11 @@ def _run_all(study: Study, jobs: Sequence[Job], executor: Executor, emit: Callab
     return True
 
 
-def _run(
-    study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]
-) -> list[TrainJob | StressJob] | None:
+def _run(study: Study, jobs: Sequence[Job], executor: Executor, emit: Callable[[Event], None]) -> list[Waiting] | None:
     """Do jobs and return those that another process has claimed; ``None`` if a failure ended the study."""
     running: dict[str, TrainJob] = {}
     resumed: set[str] = set()  # their seconds are only a part of the run
-    postponed: list[TrainJob | StressJob] = []
+    postponed: list[Waiting] = []
     here = not study.hardware.remote
     try:
         # Closed before the records of running jobs are written: no worker may write at the same time.
@@ -214,7 +219,7 @@ def _run(
     return postponed
 
 
-def _wait(waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) -> list[Job]:
+def _wait(waiting: list[Waiting], emit: Callable[[Event], None]) -> list[Job]:
     """Wait for runs of other processes, remove those that ended from the list, and return those that are free again.
 
     An empty result means that no run is left to wait for.
@@ -238,6 +243,6 @@ def _wait(waiting: list[TrainJob | StressJob], emit: Callable[[Event], None]) ->
     return []
 
 
-def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord | StressRecord) -> Finished:
+def _finished_elsewhere(job: Job, record: Record | EfficiencyRecord | StressRecord | EnsembleRecord) -> Finished:
     outcome = record.failure or record if isinstance(record, Record) else None
     return Finished(job, outcome, 0.0, elsewhere=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from benchmark.config.protocol import Protocol
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, Broken
-from benchmark.runs.jobs import EfficiencyJob, TrainJob
+from benchmark.runs.jobs import EfficiencyJob, EnsembleJob, TrainJob
 from benchmark.runs.staleness import Staleness, run_name
-from benchmark.study import stress_plan
+from benchmark.study import ensemble_plan, stress_plan
 from benchmark.study.stress_plan import PlannedStress
 from benchmark.study.study import Study
 from benchmark.study.time_estimate import Basis
@@ -34,11 +34,17 @@ class Plan:
     #: Runs with unreadable records; those that are asked for are also in ``todo`` and set aside first.
     broken: list[Broken] = field(default_factory=list)
     stress: list[PlannedStress] = field(default_factory=list)
+    ensembles: list[EnsembleJob] = field(default_factory=list)
     seen: Protocol | None = None  # the protocol in the study's folder when the plan was made
     replaces: bool = False  # whether runs under another protocol may be set aside
     expected: ExpectedWork = field(default_factory=ExpectedWork)  # what the work takes, report included
     whole: bool = True  # whether it has every run that the call asks for, and not one that is repeated
     taken_over: list[str] = field(default_factory=list)  # the other study of each measurement that is taken over
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether there is nothing to run, measure or test."""
+        return not (self.todo or self.measurements or self.stress or self.ensembles)
 
     @property
     def runs(self) -> int:
@@ -62,6 +68,8 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
         raise UserError(f"{study.start.flag} and training.encoder_weights: give one; the first replaces all weights")
     if study.stress:
         study.stress.refuse(study.tested, study.keep_weights, study.protocol.split.folds)
+    if study.ensembles:
+        ensemble_plan.refuse_ensembles(study)
     jobs, seen = study.jobs(), study.store.read_protocol()
     # Read before the records: a record that is replaced in between counts as tried again.
     written = {run_name(job): modified_ns(job.folder / RECORD) for job in jobs} if retry_failed else {}
@@ -95,11 +103,14 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     seconds, basis = study.costs.estimate(todo, measured)
     stress = stress_plan.plan_stress(study, jobs, todo) if study.stress else []
     tests = stress_plan.expected_stress(study, stress)
-    seconds += tests.seconds
+    ensembles = ensemble_plan.plan_ensembles(study, jobs, todo) if study.ensembles else []
+    of_ensembles = ensemble_plan.expected_ensembles(study, ensembles)
+    seconds += tests.seconds + sum(job.seconds for job in of_ensembles.values()) / len(study.hardware.slots)
+    expected = study.costs.expected(todo, measured, tests, len(jobs))
     return Plan(
-        *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress),
+        *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress, ensembles),
         seen=seen,
-        expected=study.costs.expected(todo, measured, tests, len(jobs)),
+        expected=replace(expected, jobs={**expected.jobs, **of_ensembles}),
         replaces=replace_stale,
         taken_over=taken_over,
     )

@@ -59,8 +59,8 @@ class PlannedStress:
 def stress_jobs(study: Study, asked: Sequence[TrainJob]) -> list[StressJob]:
     """Return the tests that are left for the kept weights: those of the best repeat, or all."""
     jobs: list[StressJob] = []
-    for runs in _by_network(asked):
-        tested = {run.repeat: run for run in runs if _has_weights(run)}
+    for runs in by_network(asked):
+        tested = {run.repeat: run for run in runs if has_weights(run)}
         if tested and study.keep_weights == "best-repeat":
             best = best_repeat(study.store, runs[0].task.name, runs[0].entry.name, tested)
             tested = {best: tested[best]}
@@ -78,13 +78,13 @@ def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob
     """
     names = set(map(run_name, todo))
     planned = []
-    for runs in _by_network(asked):
+    for runs in by_network(asked):
         waiting = [run for run in runs if run_name(run) in names]
         if waiting and study.keep_weights == "best-repeat":
             planned.append(PlannedStress(_job(study, waiting[0], ""), known=False))
             continue  # the best repeat is known after the trainings
         planned += [PlannedStress(_job(study, run, ""), known=True) for run in waiting]
-        if not waiting and not any(map(_has_weights, runs)) and any(map(_has_finished, runs)):
+        if not waiting and not any(map(has_weights, runs)) and any(map(has_finished, runs)):
             raise UserError(
                 f"--stress: no weights of {runs[0].entry.name} in {runs[0].folder.parent}, whose runs are done; "
                 f"train them again in another --study, or leave {runs[0].entry.name} out of --models"
@@ -96,7 +96,7 @@ def plan_stress(study: Study, asked: Sequence[TrainJob], todo: Sequence[TrainJob
 
 def _job(study: Study, run: TrainJob, digest: str) -> StressJob:
     assert study.stress is not None
-    return StressJob(run, digest, tuple(itertools.product(run.task.test, study.stress.each)))
+    return StressJob(run, tuple(itertools.product(run.task.test, study.stress.each)), digest)
 
 
 def image_sets(planned: Sequence[PlannedStress]) -> dict[Source, int]:
@@ -151,17 +151,20 @@ def prepare_stress(study: Study, jobs: Sequence[StressJob], emit: Callable[[Even
     return [job for job in remaining if job.tests]
 
 
-def _by_network(runs: Iterable[TrainJob]) -> list[list[TrainJob]]:
+def by_network(runs: Iterable[TrainJob]) -> list[list[TrainJob]]:
+    """Group runs by training set and network."""
     networks: dict[tuple[str, str], list[TrainJob]] = {}
     for run in runs:
         networks.setdefault((run.task.name, run.entry.name), []).append(run)
     return list(networks.values())
 
 
-def _has_finished(run: TrainJob) -> bool:
+def has_finished(run: TrainJob) -> bool:
+    """Tell whether a run has ended with a result."""
     record = run.recorded()
     return record is not None and record.status == "ok"
 
 
-def _has_weights(run: TrainJob) -> bool:
-    return (run.folder / WEIGHTS).is_file() and _has_finished(run)
+def has_weights(run: TrainJob) -> bool:
+    """Tell whether a run has ended with a result, and its weights are kept."""
+    return (run.folder / WEIGHTS).is_file() and has_finished(run)

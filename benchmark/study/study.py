@@ -43,6 +43,7 @@ class Study:
     execution: Execution = "eager"
     tracker: TrackerName | None = None
     stress: Stresses | None = None
+    ensembles: bool = False
     reference: str | None = None  # the method under test, if one is chosen
     command: str = ""  # content of the file that repeats the study with ``run --config``
     store: Store = field(init=False)
@@ -95,9 +96,8 @@ class Study:
     def asked(self) -> AskedRuns:
         """The runs of this call, for files and reports that do not know its flags."""
         datasets = tuple((task.train_names, task.test_names) for task in self.tasks)
-        return AskedRuns(
-            datasets=datasets, models=tuple(entry.name for entry in self.models), repeats=self.protocol.repeats
-        )
+        models = tuple(entry.name for entry in self.models)
+        return AskedRuns(datasets=datasets, models=models, repeats=self.protocol.repeats, ensembles=self.ensembles)
 
     def _repeat(self, job: TrainJob, repeat: int) -> TrainJob:
         init = self.start.weights(job.entry.name, repeat, self.hashes) if self.start else None

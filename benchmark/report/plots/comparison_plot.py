@@ -133,7 +133,8 @@ def standings(study: StudyResults, blocks: Sequence[Block]) -> list[Standing]:
     for block in blocks:
         compared = contest(study, block, "miou", study.protocol.report.reduction)
         ranked = tuple(in_order(compared))
-        references = {row.label: row.cells["miou"].mean for row in block.rows if "miou" in row.cells and not row.ranked}
+        untrained = [row for row in block.rows if row.family == "reference" and "miou" in row.cells]
+        references = {row.label: row.cells["miou"].mean for row in untrained}
         if ranked and len(ranked) + len(references) > 1:  # a single mark shows nothing that its row does not
             intervals = {row.key: _interval(compared, row.key) for row in ranked}
             collected.append(Standing(compared, ranked, groups(compared, ranked), intervals, references))

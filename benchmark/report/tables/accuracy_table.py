@@ -12,6 +12,8 @@ from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import (
+    ENSEMBLE,
+    about_ensembles,
     about_scores,
     display,
     electrical_conventions,
@@ -83,10 +85,10 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
     for waiting in study.unfinished:
         if waiting.train == train and test in waiting.test:
             unfinished.setdefault(waiting.model, []).append(waiting)
-    rows = [
-        _model_row(name, runs.get(name, []), unfinished.get(name, []), test, kind, reduction, protocol)
-        for name in in_order({*runs, *unfinished})
-    ]
+    rows: list[Row] = []
+    for name in in_order({*runs, *unfinished}):
+        rows.append(_model_row(name, runs.get(name, []), unfinished.get(name, []), test, kind, reduction, protocol))
+        rows += _ensemble_row(study, train, name, runs.get(name, []), test, kind, reduction)
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     methods = study.references.get(test, {})
     for method in sorted(methods, key=lambda method: known_first(method, REFERENCES)):
@@ -106,6 +108,7 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
         conventions=(
             *about_scores(protocol, (reduction,), (test, *train), n, tested),
             *nothing_to_judge((scores for _, scores in everything), test),
+            *about_ensembles(rows),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),
             *no_logits(run for of_model in runs.values() for run in of_model),
@@ -141,6 +144,32 @@ def _model_row(
         done = sum(run.record.status == "ok" for run in runs)
         remarks.insert(0, f"{done} of {counted(len(runs) + len(unfinished), noun)} done")
     return Row(name, *display(name), cells, remark="; ".join((*remarks, *_copies(runs, test))))
+
+
+def _ensemble_row(
+    study: StudyResults, train: tuple[str, ...], model: str, runs: Sequence[Run], test: str, kind: Kind,
+    reduction: metrics.Reduction,
+) -> Iterator[Row]:  # fmt: skip
+    """Yield the row of a network's ensemble, if one was tested or asked for."""
+    (label, family), cells = display(model), {}
+    if tested := study.ensemble_of("+".join(train), model, test):
+        repeats = [member.repeat for member in tested.record.members]
+        label += f" (ensemble of {len(repeats)})"
+        cells = _cells([tested.scores.reduced[reduction]], kind.columns)
+        others = {run.record.repeat for run in runs} - {*repeats}
+        remark = f"of repeats {', '.join(map(str, repeats))}" if others else ""
+    elif (train, model) in study.asked_ensembles and not _has_no_images(runs, test):
+        label += " (ensemble)"
+        failed = [str(run.record.repeat) for run in runs if run.record.status == "failed"]
+        reason = f"{plural(len(failed), 'repeat')} {', '.join(failed)} failed"
+        remark = f"none, since {reason}" if failed else "not tested yet"
+    else:
+        return
+    yield Row(f"{model}{ENSEMBLE}", label, family, cells, ranked=False, remark=remark)
+
+
+def _has_no_images(runs: Sequence[Run], test: str) -> bool:
+    return any(run.record.status == "ok" and test not in run.scores for run in runs)
 
 
 def _copies(runs: Sequence[Run], test: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from benchmark.records.method import METHOD
 from benchmark.records.run_record import BOUNDED, BOUNDED_MEANS
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.scores import Scores
-from benchmark.report.tables.render import Column, noun_of
+from benchmark.report.tables.render import Column, Row, noun_of
 from benchmark.utils.words import counted
 
 
@@ -28,6 +28,8 @@ def metric_column(metric: metrics.Metric) -> Column:
     return Column(metric.name, metric.display, metric.higher_is_better, scale, digits, unit)
 
 
+#: Ends the key of the row of a network's ensemble; no name of a network has a plus sign.
+ENSEMBLE = "+ensemble"
 #: Marks of cells: those of scores, and those of measurements.
 MARKS = "Bold: best, underlined: second, among trained models, by the printed mean; equal means share a mark."
 VALUE_MARKS = "Bold: best, underlined: second, by the printed value; equal values share a mark."
@@ -129,8 +131,19 @@ def left_out(study: StudyResults) -> Iterator[str]:
     """Name the runs that are missing because their records cannot be read, and rows that are not of the runs."""
     if study.broken:
         yield f"Left out, since their records are broken: {', '.join(broken.run for broken in study.broken)}."
+    if study.broken_ensembles:
+        yield f"Left out: {' '.join(f'{reason}.' for reason in study.broken_ensembles)}"
     if study.strangers:
         yield f"Left out, since they do not belong to these runs: {', '.join(study.strangers)}."
+
+
+def about_ensembles(rows: Iterable[Row]) -> Iterator[str]:
+    """Say what the rows of ensembles are."""
+    if any(row.key.endswith(ENSEMBLE) for row in rows):
+        yield (
+            "Ensemble of n: the network's n repeats, whose probabilities are averaged before the threshold; a single "
+            "test, so no std and no mark, at the cost of n forwards."
+        )
 
 
 def electrical_conventions(protocol: Protocol, scores: Sequence[tuple[int, Scores]]) -> Iterator[str]:
@@ -186,6 +199,9 @@ def display(model: str) -> tuple[str, str]:
 
 
 def in_order(models: Iterable[str]) -> list[str]:
-    """Sort model names as the registry does, the method under test first; unknown ones follow by name."""
+    """Sort model names as the registry does, the method under test first; unknown ones follow by name.
+
+    A network's ensemble keeps its place behind the network.
+    """
     known = list(dict.fromkeys([_NAMING.get().method, *registry.models()]))
-    return sorted(models, key=lambda name: known_first(name, known))
+    return sorted(models, key=lambda name: known_first(name.removesuffix(ENSEMBLE), known))

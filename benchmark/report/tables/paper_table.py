@@ -16,6 +16,7 @@ from benchmark.records.store import RECORD_BYTES
 from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.scores import Scores
 from benchmark.report.tables import accuracy_table, bibliography, conventions, efficiency_table, literature_table
+from benchmark.report.tables.conventions import ENSEMBLE
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_limited
@@ -174,6 +175,8 @@ def compose(
         row.key: study.references[test][row.key] if row.family == "reference" else by_model.get(row.key, {}).values()
         for row in kept
     }
+    averaged = {key: study.ensemble_of(train, key.removesuffix(ENSEMBLE), test) for key in scores if ENSEMBLE in key}
+    scores |= {key: [tested.scores] for key, tested in averaged.items() if tested}
     measured = study.measured_for(test)
     timed = comparable(measured, models)
     costs = {found.record.model: found for found in (*measured, *timed)}
@@ -198,6 +201,7 @@ def compose(
         },
         conventions=(
             *_score_conventions(study, base, [f for f in shown if f.metric], n, everything),
+            *conventions.about_ensembles(rows),
             *about_costs,
             *([literature_table.CONVENTION] * bool(printed)),
         ),
@@ -275,8 +279,8 @@ def widen(table: Table) -> Table:
             cells = {f"{groups_of[key]}/{key}": cell for key, cell in row.cells.items()}
             earlier = rows[row.key].cells if row.key in rows else {}
             rows[row.key] = replace(row, cells={**earlier, **cells}, remark=_joined_remark(table, row))
-    trained = conventions.in_order(key for key, row in rows.items() if row.ranked)
-    others = [key for key, row in rows.items() if not row.ranked]
+    trained = conventions.in_order(key for key, row in rows.items() if row.ranked or ENSEMBLE in key)
+    others = [key for key in rows if key not in trained]
     names = [block.title.partition(" on ")[2] for block in table.blocks]
     block = Block(
         key="all",

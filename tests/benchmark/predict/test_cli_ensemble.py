@@ -56,10 +56,9 @@ def test_command_and_python_average_the_probabilities_of_all_repeats(
     np.testing.assert_array_equal(pixels_of("out/mask/a.png") > 0, mean >= 0.5)
     np.testing.assert_array_equal(pixels_of("out/probability/a.png"), np.rint(mean * 255))
     settings = json.loads(Path("out/manifest/a.json").read_text())["settings"]
-    hashes = [
-        hashlib.sha256((study / f"runs/omc-syn/tinynet/{n}/{WEIGHTS}").read_bytes()).hexdigest() for n in range(3)
-    ]
-    assert (settings["network"], settings["weights"]) == ("omc-syn/tinynet/0,1,2", ",".join(hashes))
+    weights = b"".join((study / f"runs/omc-syn/tinynet/{repeat}/{WEIGHTS}").read_bytes() for repeat in range(3))
+    expected = ("omc-syn/tinynet/0,1,2", hashlib.sha256(weights).hexdigest())
+    assert (settings["network"], settings["weights"]) == expected
 
 
 def test_one_repeat_is_that_repeat_to_the_bit(call: Call, study: Path, frame: np.ndarray, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from benchmark.report.read import read_study
 from benchmark.report.redact import rename_study
 from benchmark.report.tables import accuracy_table
 from benchmark.report.tables.accuracy_table import ACCURACY, ELECTRICAL
-from benchmark.runs.jobs import StressJob, TrainJob
+from benchmark.runs.jobs import EnsembleJob, StressJob, TrainJob
 from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -63,6 +64,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("layers")
     assert do(make(root)) == [TrainJob, StressJob]
     return root
+
+
+def test_ensemble_is_tested_on_each_layer(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    study = make(tmp_path, "repeats=2")
+    study.stress, study.ensembles, study.keep_weights = None, True, "all"
+    assert do(study) == [TrainJob, EnsembleJob]
+    assert make_plan(study).ensembles == []
+    for block in accuracy_table.scores(read_study(study.folder), ACCURACY).blocks:
+        assert [row.label for row in block.rows][:2] == ["ContextNet", "ContextNet (ensemble of 2)"]
+        assert block.rows[1].cells["miou"].n == 1
+    assert {file.stem for file in study.folder.glob("ensembles/*/*/0+1/*.csv")} == set(TESTS)
 
 
 def test_each_layer_is_a_test_in_record_and_files(root: Path) -> None:

@@ -168,7 +168,7 @@ def test_failure_says_why_and_keeps_what_was_tested(
             raise MemoryError
         return opened(*arguments, **fold)
 
-    monkeypatch.setattr("benchmark.runs.stress.open_stressed", fail_third)
+    monkeypatch.setattr("benchmark.runs.later_tests.open_stressed", fail_third)
     outcome = perform_claimed(job, silent)  # perform would take the descriptors that pytest has for its log
     assert isinstance(outcome, Failure)
     assert (outcome.kind, "--workers" in outcome.message) == ("out_of_memory", True)

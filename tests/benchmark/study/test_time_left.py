@@ -83,7 +83,7 @@ def test_steps_of_a_run_give_its_pace_also_after_it_was_resumed() -> None:
 def stress(network: str, tests: int) -> Any:
     """A job of stress tests, as far as the time left looks at it."""
     training: Any = SimpleNamespace(label=network, entry=SimpleNamespace(name=network))
-    return StressJob(training, "", ((SimpleNamespace(), None),) * tests)  # type: ignore[arg-type]
+    return StressJob(training, ((SimpleNamespace(), None),) * tests, "")  # type: ignore[arg-type]
 
 
 def test_time_left_shrinks_while_stress_images_are_drawn_and_tested() -> None:

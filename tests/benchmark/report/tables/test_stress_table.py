@@ -47,8 +47,8 @@ def write(
     )  # fmt: skip
     named = [{"image": f"{number}.png", "group": f"{number}", **row} for number, row in enumerate(rows)]
     store = Store(folder)
-    store.write_stress(record, counts_csv(named))
-    return store.stress_folder(record.train, record.model, record.repeat) / f"{record.stem}.csv"
+    store.write_test(record, counts_csv(named))
+    return store.test_file(record).with_suffix(".csv")
 
 
 def write_stressed(folder: Path) -> Path:

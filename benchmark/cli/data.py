@@ -119,10 +119,18 @@ def _target(name: str) -> Layer:
 @app.command(cls=Verb)
 def prepare(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="The download: a folder, a zip, tar, RAR or 7z.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The download: a folder, a zip, tar, RAR or 7z. Of an open picture: a git clone or a folder."
+        ),
+    ],
     data_root: DataRoot = DATA_ROOT,
 ) -> None:
-    """Copy a download into DATA_ROOT/NAME in a readable layout. The same call continues after an interruption."""
+    """Copy a download into DATA_ROOT/NAME in a readable layout. The same call continues after an interruption.
+
+    t84c, t84c_poly and 54hc32 are made from a git clone of their public repositories, or from its files.
+    """
     from benchmark.cli.progress import bar, open_console
     from benchmark.data.prepare.prepare import prepare_dataset
 

@@ -137,16 +137,23 @@ def _datasets(data_root: Path, verbose: bool) -> Table:
         shown = f"{spec.shown} stand-in" if standin else spec.shown
         table.add_row(
             *(name, shown, spec.target, _images(name, spec, data_root)),
-            *(["synthetic" if standin else spec.about] if verbose else []),
+            *(["synthetic" if standin else _origin(spec)] if verbose else []),
         )
     return table
+
+
+def _origin(spec: DatasetSpec) -> str:
+    """Describe a dataset with its sources, their licences and its citation."""
+    sources = dict.fromkeys(f"{file.address}, {file.licence or 'licence not stated'}" for file in spec.source)
+    return "; ".join(filter(None, [spec.about, *sources, spec.citation and f"cite: {spec.citation}"]))
 
 
 def _images(name: str, spec: DatasetSpec, data_root: Path) -> str:
     """Say what a dataset's folder holds, or what replaces it."""
     from benchmark.data.datasets import locate
     from benchmark.data.pairs import find_pairs
-    from benchmark.data.specs import KNOWN, SUFFIX
+    from benchmark.data.specs import SUFFIX
+    from benchmark.data.synthetic import STANDINS
 
     root, reading = locate(name, spec, data_root)
     if not os.path.lexists(root):
@@ -154,7 +161,7 @@ def _images(name: str, spec: DatasetSpec, data_root: Path) -> str:
             "drawn"
             if name != spec.name
             else f"none; {name}{SUFFIX} stands in"
-            if name in KNOWN
+            if name in STANDINS
             else f"no folder {root}"
         )
     try:

@@ -83,6 +83,13 @@ def resolve(
         if os.path.lexists(root) or (name == spec.name and spec.root is not None and spec is not KNOWN.get(name)):
             source = Source(name, target, "", pairs=tuple(find_pairs(root, reading)), levels=spec.levels)
             source = replace(source, fingerprint=_content(source, hashes))
+        elif spec.name not in STANDINS:
+            copy = spec.source[0].address if spec.source else ""
+            own = f"`benchmark data prepare {name} COPY` makes it from a copy of {copy}, or "
+            raise UserError(
+                f"{name}: no folder {root}, and nothing stands in for it; {own if copy else 'add the data, or '}"
+                "choose --data-root"
+            )
         elif real_only:
             raise UserError(f"--real-only: no folder {root}; add the data, choose --data-root, or drop the flag")
         else:
@@ -96,9 +103,9 @@ def choose(names: str | Iterable[str], data_root: Path) -> dict[str, DatasetSpec
 
     Args:
         names: comma-separated names, ``all`` (the paper's four datasets), wildcards, or paths of TOML files. No
-            wildcard means ``omc_omv``, whose images are OMC's. ``omc-syn`` is a stand-in, also where real data exist. A
-            name is looked up among TOML files ``data_root/<name>.toml``, entry points of installed packages, known
-            datasets and folders of ``data_root``, in this order.
+            wildcard means ``omc_omv``, whose images are OMC's, or an open picture such as ``t84c``. ``omc-syn`` is a
+            stand-in, also where real data exist. A name is looked up among TOML files ``data_root/<name>.toml``, entry
+            points of installed packages, known datasets and folders of ``data_root``, in this order.
         data_root: the folder of datasets; need not exist.
 
     Raises:
@@ -156,7 +163,7 @@ def names_of_all(data_root: Path) -> list[str]:
         UserError: the data root cannot be listed.
     """
     files, folders = _own(data_root)
-    standins = (name + SUFFIX for name in KNOWN)
+    standins = (name + SUFFIX for name in KNOWN if name in STANDINS)
     return list(dict.fromkeys([*KNOWN, *standins, *specs.from_entry_points(), *files, *folders]))
 
 
@@ -207,7 +214,7 @@ def standin_version(name: str, fingerprint: str, protocol: Protocol) -> int | No
     ``None`` for files (which may be called ``omc-syn`` too) and for images of a newer release.
     """
     entry = KNOWN.get(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
-    if entry is None:
+    if entry is None or entry.name not in STANDINS:
         return None
     target, versions = target_of(entry, protocol), range(1, STANDINS[entry.name].version + 1)
     return next((v for v in versions if standin(entry, target, protocol, v).fingerprint == fingerprint), None)

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from benchmark.config.protocol import Protocol
 from benchmark.config.targets import Target, dataset_of, layers_of
+from benchmark.data import source_files
 from benchmark.data.formats.values import Values
+from benchmark.data.source_files import SourceFile
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import read_toml
 
@@ -81,6 +83,8 @@ class DatasetSpec(BaseModel):
     values: Values | None = Field(
         None, description="masks only: which values or '#rrggbb' are background, foreground and ignore"
     )
+    citation: str = Field("", description="what to cite, for `list datasets -v`")
+    source: tuple[SourceFile, ...] = Field((), description="public files that it is made from, for `data prepare`")
 
     @field_validator("group")
     @classmethod
@@ -140,6 +144,30 @@ KNOWN = {
             root=Path("omc"),  # of a known dataset, below the data root
             layer_labels={"via": Path("../omv/label")},
             about="OMC's images with OMV's vias where they are labelled; private",
+        ),
+        DatasetSpec(
+            name="t84c",
+            display="T84C00",
+            target="metal",
+            about="optical, metal 1 of a CMOS Z80's registers, 2560x1792; contacts: --set data.target=metal+contact",
+            citation="emu-russia, SEGAChips, T84C, 2024; photograph: siliconpr0n.org, toshiba/t84c00am-8",
+            source=source_files.T84C,
+        ),
+        DatasetSpec(
+            name="t84c_poly",
+            display="T84C00 poly",
+            target="poly",
+            about="optical, poly of the same block without metal; diffusion: --set data.target=poly+diffusion",
+            citation="emu-russia, SEGAChips, T84C, 2024",
+            source=source_files.T84C_POLY,
+        ),
+        DatasetSpec(
+            name="54hc32",
+            display="54HC32",
+            target="metal",
+            about="optical, the metal of a die of four OR gates, 2530x2598, bond wires ignored",
+            citation="Santee, IC_image_segmentation, 2022; photograph: Project 5474, Wikimedia Commons",
+            source=source_files.DIE_54HC32,
         ),
     )
 }

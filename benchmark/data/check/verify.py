@@ -77,6 +77,10 @@ def _file_rows(survey: Survey) -> list[FindingRow]:
         unmatched = f"{_named(scan.ungrouped, root)}: the group pattern {spec.group!r} does not match"
         frames = {pair.group for pair in scan.pairs}
         rows.append(FindingRow("source frames", str(len(frames)), unmatched if scan.ungrouped else ""))
+    documented = [file for file in spec.source if file.to]
+    if documented:
+        changed = [root / str(file.to) for file in documented if not file.is_at(root / str(file.to))]
+        rows.append(row(f"source files out of {len(documented)} that differ", changed, "missing, or another SHA-256"))
     count, broken = _faults(survey, "image", "label", "ignore")
     return [*rows, FindingRow("unreadable files", str(count), broken)]
 

@@ -8,17 +8,18 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from benchmark.data.datasets import choose, locate, names_of_all
 from benchmark.data.formats.all_formats import format_of_file, label_suffixes
 from benchmark.data.formats.images import IMAGE_SUFFIXES
 from benchmark.data.pairs import LAYOUTS
 from benchmark.data.prepare import archives
 from benchmark.data.prepare.archives import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Member, filled_folder, writing
-from benchmark.data.prepare.downloads import Assignment, Layout, present, recognise
+from benchmark.data.prepare.downloads import Assignment, present, recognise
+from benchmark.data.prepare.from_sources import Prepared, prepare_sources
 from benchmark.data.prepare.unpack import CHUNK
 from benchmark.data.specs import SUFFIX
 from benchmark.data.splits import PARTS
@@ -26,23 +27,12 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.words import counted
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Result of :func:`prepare_dataset`."""
-
-    folder: Path  # the dataset's folder
-    layout: Layout  # of the source
-    images: int  # number of images in the folder now
-    labels: int  # number of labels in the folder now
-    copied: int  # number of files that this call wrote
-    skipped: int  # number of files of the source that the folder already held, byte for byte
-    notes: tuple[str, ...]  # sentences for the user
-
-
 def prepare_dataset(
     name: str, source: Path, data_root: Path, progress: Callable[[int, int], None] | None = None
 ) -> Prepared:
     """Copy a download's images and labels to ``data_root/name`` in a layout that the harness reads.
+
+    A dataset with source files, such as t84c, is made from these alone; see :func:`from_sources.prepare_sources`.
 
     The source does not change. All names, sizes and the layout are checked before the first write. A crash leaves no
     incomplete file, and the next call continues after an interrupted one.
@@ -59,6 +49,8 @@ def prepare_dataset(
     """
     target = _target(name, source, data_root)
     _remove_leftovers(target)
+    if name in names_of_all(data_root) and (spec := choose([name], data_root)[name]).source:
+        return prepare_sources(spec, source, locate(name, spec, data_root)[0])
     with archives.members(source, target) as members:
         assignment = recognise(source, members, target)
         existing = _existing(assignment, target)

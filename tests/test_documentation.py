@@ -110,7 +110,10 @@ def test_named_files_exist(page: Path) -> None:
 
 def test_every_verb_has_a_page() -> None:
     verbs = {*typer.main.get_command(main.app).commands}  # type: ignore[attr-defined]
-    assert verbs - {path.stem for path in (ROOT / "benchmark/cli").glob("*.md")} == {"explain"}  # on the page of `list`
+    assert verbs - {path.stem for path in (ROOT / "benchmark/cli").glob("*.md")} == {
+        "explain",
+        "unpack",
+    }  # on the pages of `list` and `pack`
 
 
 def test_index_lists_every_page() -> None:

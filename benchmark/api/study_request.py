@@ -25,6 +25,7 @@ from benchmark.executors.choice import Engine, ExecutorChoice, choose_executor
 from benchmark.executors.events import Event
 from benchmark.executors.worker import Worker
 from benchmark.records.method import check_method
+from benchmark.records.packed_study import model_folders
 from benchmark.records.user_folders import DATA_ROOT, check_data_root, study_folder
 from benchmark.runs.jobs import KeepWeights
 from benchmark.study.execute import execute
@@ -144,7 +145,7 @@ class StudyRequest:
         entries = registry.select(self.models)
         reference = self.reference
         if reference is not None:
-            earlier = [path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")]
+            earlier = [path.name for path in model_folders(folder)]
             reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
         protocol = specs.fit(protocol, list(choose(selection.names, self.data_root).values()))
         cache = self.cache or self.data_root / ".cache"

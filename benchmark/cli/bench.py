@@ -117,10 +117,11 @@ def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor
     import torch
 
     from benchmark.predict.export.trial_image import test_pictures
+    from benchmark.records.packed_study import model_folders
     from benchmark.records.store import Store
     from benchmark.records.weights import find_trained
 
-    trained_on = sorted(path.parent.name for path in (study / "runs").glob(f"*-syn/{entry.name}"))
+    trained_on = sorted(path.parent.name for path in model_folders(study, f"*-syn/{entry.name}"))
     if not trained_on or Store(study).read_protocol() is None:
         return None
     try:

@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 #: Verbs in the order in which a user needs them.
 VERBS = (
     *("run", "status", "report", "data", "predict", "score", "diff", "stages", "export"),
-    *("list", "explain", "profile", "bench"),
+    *("list", "explain", "profile", "bench", "pack", "unpack"),
 )
 #: Other names that a flag answers to, which no help shows: those of earlier releases, and the singular or plural.
 ALIASES = {

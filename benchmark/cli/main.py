@@ -13,6 +13,7 @@ from benchmark.cli.bench import bench
 from benchmark.cli.export import export
 from benchmark.cli.help import Verb, VerbGroup, panelled
 from benchmark.cli.list import explain, list_
+from benchmark.cli.pack import pack, unpack
 from benchmark.cli.predict import predict
 from benchmark.cli.profile import profile
 from benchmark.cli.report import diff, report
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command(cls=panelled(PANELS))(run)
-for verb in (status, report, diff, profile, bench, score, predict, stages, export):
+for verb in (status, report, diff, profile, bench, score, predict, stages, export, pack, unpack):
     app.command(cls=Verb)(verb)
 app.command("list", cls=Verb)(list_)
 app.command(cls=Verb)(explain)

@@ -158,7 +158,7 @@ def _written(paths: Sequence[Path]) -> str:
 def _merged_folder(results: Path, names: list[str], study: str | None) -> Path:
     """Return the folder of a report of several studies; refuse the folder of a study."""
     report_folder = study_folder(results, study or "+".join(sorted(names)).replace("/", "-"))
-    if any((report_folder / own).exists() for own in ("protocol.toml", "runs", "efficiency")):
+    if any((report_folder / own).exists() for own in ("protocol.toml", "runs", "efficiency", "packed")):
         raise UserError(
             f"{report_folder}: is a study itself; choose another --study NAME for the report of {', '.join(names)}"
         )

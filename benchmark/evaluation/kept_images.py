@@ -23,9 +23,9 @@ from benchmark.config.targets import tests_of
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.evaluation.counts import window_side
+from benchmark.records.packed_study import read_stored
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import read_limited
 
 Mask = npt.NDArray[np.bool_]
 
@@ -163,7 +163,7 @@ def _read(file: Path, **forms: tuple[str, int]) -> list[npt.NDArray[Any]]:
     """Read arrays of known kinds and numbers of axes from a file that others may have written."""
     faults = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
-        with zipfile.ZipFile(io.BytesIO(read_limited(file, 2 * MOST_BYTES))) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_stored(file, 2 * MOST_BYTES))) as archive:
             return [_array(archive, name, *form) for name, form in forms.items()]
     except faults as error:
         raise _broken(file, str(error)) from error

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from benchmark.records.packed_study import read_stored
+from benchmark.utils.files import TooLargeError
+
 HISTORY = "history.csv"
+#: The most bytes that a history may hold; ten thousand rounds have less.
+HISTORY_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,18 @@ class Round:
 def read_rounds(folder: Path) -> list[Round]:
     """Return the rounds of a run so far; none if the file is missing or broken."""
     try:
-        with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
-            return [
-                Round(
-                    int(row["round"]),
-                    int(row["steps"]),
-                    float(row["train_loss"]),
-                    float(row["validation_loss"]) if row["validation_loss"] else None,
-                    *(float(row[name]) for name in ("lr", "seconds", "images_per_second")),
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        text = read_stored(folder / HISTORY, HISTORY_BYTES).decode()
+        return [
+            Round(
+                int(row["round"]),
+                int(row["steps"]),
+                float(row["train_loss"]),
+                float(row["validation_loss"]) if row["validation_loss"] else None,
+                *(float(row[name]) for name in ("lr", "seconds", "images_per_second")),
+            )
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, TooLargeError):
         return []
 
 

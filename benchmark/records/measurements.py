@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.metadata
 import sys
@@ -15,6 +16,9 @@ from benchmark.config.registry import ModelEntry
 from benchmark.devices import facts
 from benchmark.records import claims, environment
 from benchmark.records.efficiency_record import MEASURING, EfficiencyRecord, EfficiencySettings
+from benchmark.records.packed_study import read_stored, stored_files
+from benchmark.records.store import RECORD_BYTES
+from benchmark.utils.errors import UserError
 
 
 class Figures:
@@ -46,7 +50,10 @@ class Figures:
 
     def _files(self, pattern: str) -> Iterator[tuple[Path, EfficiencyRecord]]:
         """Yield the figures of all studies in the results folder, those of this study first."""
-        files = self.study.parent.glob(f"[!.]*/efficiency/{pattern}")
+        files: list[Path] = []
+        for study in self.study.parent.glob("[!.]*/"):
+            with contextlib.suppress(UserError):
+                files += stored_files(study, f"efficiency/{pattern}")
         for file in sorted(files, key=lambda file: (file.parents[1] != self.study, file)):
             if (record := read(file)) is not None:
                 yield file, record
@@ -66,8 +73,8 @@ def device_name(device: str) -> str:
 def read(file: Path) -> EfficiencyRecord | None:
     """Return the figures in a file, ``None`` if it is missing or broken."""
     try:
-        return EfficiencyRecord.from_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return EfficiencyRecord.from_json(read_stored(file, RECORD_BYTES))
+    except (OSError, ValidationError, UserError):
         return None
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
+from benchmark.records.packed_study import model_folders
 from benchmark.records.schema import Frozen, fault
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import TooLargeError, read_limited, write_atomically
@@ -69,7 +70,7 @@ def select_networks(folder: Path, patterns: str) -> list[ModelEntry]:
             there, or part of the study's folder.
     """
     kept = read_networks(folder)
-    names = sorted({path.name for path in (folder / "runs").glob("[!.]*/[!.]*/")} - kept.keys())
+    names = sorted({path.name for path in model_folders(folder)} - kept.keys())
     ran = [name for name in names if registry.find(name) is None]
     known = [entry for name in names if (entry := registry.find(name))]
     also = [*kept.values(), *known, *(registry.user_entry(name, name) for name in ran)]

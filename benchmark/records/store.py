@@ -22,11 +22,12 @@ from benchmark.records import claims
 from benchmark.records.efficiency_record import Form
 from benchmark.records.ensemble_record import EnsembleRecord
 from benchmark.records.history import HISTORY, Round, history_csv
+from benchmark.records.packed_study import is_stored, read_stored, stored_files
 from benchmark.records.run_record import LAYERS_SCHEMA, KeyParts, Record
 from benchmark.records.schema import fault
 from benchmark.records.stress_record import StressRecord
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import TooLargeError, read_limited, write_atomically
+from benchmark.utils.files import TooLargeError, write_atomically
 from benchmark.utils.words import counted
 
 RECORD = "record.json"
@@ -110,7 +111,7 @@ class Store:
             repeat: whose lists these are; without folds, all repeats share them.
         """
         with contextlib.suppress(*UNREADABLE):
-            split = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            split = json.loads(read_stored(self.split_file(dataset), RECORD_BYTES))
             parts = _of_fold(split["folds"], repeat) if "folds" in split else split
             return {part: list(map(str, parts[part])) for part in PARTS} | {"fingerprint": [str(split["fingerprint"])]}
         return {}
@@ -118,7 +119,7 @@ class Store:
     def shared(self, dataset: str) -> Shared | None:
         """Return the origin of a dataset's shared files; ``None`` without files or without their origin."""
         with contextlib.suppress(*UNREADABLE):
-            split = json.loads(read_limited(self.split_file(dataset), RECORD_BYTES))
+            split = json.loads(read_stored(self.split_file(dataset), RECORD_BYTES))
             return Shared(**{field.name: split[field.name] for field in fields(Shared)})
         return None
 
@@ -168,11 +169,19 @@ class Store:
         )
         return [counted(count, noun) + rest for count, noun, rest in remains if count]
 
+    def unfinished(self) -> list[str]:
+        """Count in words what processes are doing in the study and what they left to be continued."""
+        counts = (
+            (len(self.claimed()), "run under way"),
+            (len(list(self._below("runs", CHECKPOINT))), "unfinished training"),
+        )
+        return [counted(count, noun) for count, noun in counts if count]
+
     def _below(self, kind: str, pattern: str) -> Iterator[Path]:
         return (self.folder / kind).glob(f"[!.]*/*/*/{pattern}")
 
     def _reference_files(self) -> list[Path]:
-        return list((self.folder / "references").glob("[!.]*.csv"))
+        return stored_files(self.folder, "references/[!.]*.csv")
 
     def reference_file(self, dataset: str, name: str) -> Path:
         """Return the file of the counts per image of a method without training."""
@@ -202,8 +211,8 @@ class Store:
         """Return whether such a test's counts are stored, with an equal record."""
         file = self.test_file(record)
         with contextlib.suppress(OSError, ValidationError, TooLargeError):
-            stored = type(record).from_json(read_limited(file, RECORD_BYTES))
-            return stored == record and file.with_suffix(".csv").is_file()
+            stored = type(record).from_json(read_stored(file, RECORD_BYTES))
+            return stored == record and is_stored(file.with_suffix(".csv"))
         return False
 
     def packages_file(self, digest: str) -> Path:
@@ -262,7 +271,7 @@ class Store:
         return records, broken
 
     def _record_files(self) -> list[Path]:
-        return sorted(self._below("runs", RECORD))
+        return stored_files(self.folder, f"runs/[!.]*/*/*/{RECORD}")
 
     def _read(self, file: Path) -> Record | None:
         """Read a record, which must belong to the run of its folder."""
@@ -343,7 +352,7 @@ def read_record(file: Path) -> Record | None:
         UserError: it cannot be read, or was written by a newer release.
     """
     try:
-        content = read_limited(file, RECORD_BYTES)
+        content = read_stored(file, RECORD_BYTES)
     except FileNotFoundError:
         return None
     except TooLargeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from benchmark.records.packed_study import has_runs
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import no_folder
 
@@ -48,7 +49,7 @@ def find_training(results: Path, text: str, flag: str) -> tuple[Path, str]:
 def find_trained_study(results: Path, text: str) -> Path:
     """Return the folder of a study that has begun trainings, since only they leave weights."""
     folder = find_study(results, text)
-    if not (folder / "runs").is_dir():
+    if not has_runs(folder):
         missing = "no runs there" if folder.is_dir() else no_folder(folder)
         raise UserError(
             f"--study {text}: no study in {folder} ({missing}); expected a folder that `benchmark run` made"

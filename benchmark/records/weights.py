@@ -14,6 +14,7 @@ from benchmark.config.code_identity import identity
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.config.targets import dataset_of, layer_of
+from benchmark.records.packed_study import model_folders
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.utils.errors import UserError
@@ -174,7 +175,7 @@ def kept_weights(store: Store, model: str, train: str | None, flag: str, choice:
     Raises:
         UserError: no runs, no weights, another training set, or several and no choice.
     """
-    sets = sorted(path.parent.name for path in (store.folder / "runs").glob(f"[!.]*/{model}"))
+    sets = sorted(path.parent.name for path in model_folders(store.folder, f"[!.]*/{model}"))
     message = f"{flag}: {store.folder} has {model} trained on {', '.join(sets)}"
     if not sets:
         raise UserError(f"{flag}: {store.folder} has no runs of {model}; leave it out of --models")

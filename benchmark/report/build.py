@@ -12,6 +12,7 @@ from types import MappingProxyType
 from matplotlib.figure import Figure
 
 from benchmark.records.method import check_method, keep_method, kept_method
+from benchmark.records.packed_study import is_packed
 from benchmark.report import merge, up_to_date
 from benchmark.report.contradictions import contradictions, divided
 from benchmark.report.page import html
@@ -145,7 +146,8 @@ def check(
         plots: as for ``build``.
 
     Returns:
-        One sentence per file that is missing, differs (other than plots) or should not be there, per record whose
+        One sentence per file that is missing (of a packed study only the page), differs (other than plots) or should
+        not be there, per record whose
         metrics are not those of its counts per image, per stress test or ensemble that cannot be read, and per test
         dataset whose runs, or methods without training, were tested on different images.
 
@@ -173,10 +175,10 @@ def check(
     for name, content in files.items():
         path = folder / name
         if not path.is_file():
-            wrong.append(f"{path}: missing")
+            wrong += [f"{path}: missing"] * (name == PAGE or not is_packed(study))
         elif (texts_only if name == PAGE else bytes)(path.read_bytes()) != content:
             wrong.append(f"{path}: differs from the records")
-    wrong += [f"{path}: missing" for path in plot_files if not path.is_file()]
+    wrong += [f"{path}: missing" for path in plot_files if not (path.is_file() or is_packed(study))]
     orphans = sorted(path for path in (folder / "tables").glob("[!.]*") if f"tables/{path.name}" not in files)
     return wrong + [f"{path}: belongs to no table of this report" for path in orphans]
 

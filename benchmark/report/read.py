@@ -21,6 +21,7 @@ from benchmark.records.asked_runs import AskedRuns, UnfinishedRun, unfinished_ru
 from benchmark.records.efficiency_record import EfficiencyRecord, Limits
 from benchmark.records.ensemble_record import EnsembleRecord
 from benchmark.records.own_networks import read_networks
+from benchmark.records.packed_study import read_stored, stored_files
 from benchmark.records.run_record import Record
 from benchmark.records.schema import Filed, fault
 from benchmark.records.speedup_record import SpeedupComparison
@@ -29,7 +30,6 @@ from benchmark.records.stress_record import StressRecord
 from benchmark.report.contradictions import stranger
 from benchmark.report.scores import Scores, read_scores
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import read_limited
 from benchmark.utils.words import counted
 
 F = TypeVar("F", bound=Filed)
@@ -281,9 +281,9 @@ def read_study(folder: Path) -> StudyResults:
     """
     store = Store(folder)
     protocol = store.read_protocol()
-    figures = sorted((folder / "efficiency").glob("[!.]*.json"))
+    figures = stored_files(folder, "efficiency/[!.]*.json")
     efficiency = with_hindrances([Measurement.of(_filed(EfficiencyRecord, file)) for file in figures])
-    comparisons = tuple(_filed(SpeedupComparison, file) for file in sorted((folder / "bench").glob("[!.]*.json")))
+    comparisons = tuple(_filed(SpeedupComparison, file) for file in stored_files(folder, "bench/[!.]*.json"))
     if protocol is None:
         if not efficiency and not comparisons:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
@@ -296,7 +296,7 @@ def read_study(folder: Path) -> StudyResults:
     strangers = []
     earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
     tests_of = functools.cache(lambda dataset: _tests_of_folds(store, protocol, runs, dataset))
-    for file in sorted((folder / "references").glob("[!.]*.csv")):
+    for file in stored_files(folder, "references/[!.]*.csv"):
         dataset, _, method = file.stem.rpartition(".")
         shared = store.shared(dataset_of(dataset))
         scores = read_scores(file, shared.behaviour if shared else earlier)
@@ -343,7 +343,7 @@ def _by_fold(
 
 def _filed(kind: type[F], file: Path) -> F:
     try:
-        return kind.from_json(read_limited(file, RECORD_BYTES))
+        return kind.from_json(read_stored(file, RECORD_BYTES))
     except (OSError, ValidationError) as error:
         raise UserError(
             f"{file}: not valid figures of a measurement ({fault(error)}); delete it and measure again"
@@ -361,9 +361,9 @@ def _later_tests(store: Store, kind: type[L], runs: Sequence[Run]) -> tuple[list
     """Return the tests of networks of finished runs as they are now, and why others cannot be read."""
     keys = {(run.record.train, run.record.model, run.record.repeat): run.record.key for run in runs if run.scores}
     tests, broken = [], []
-    for file in sorted((store.folder / kind.kind).glob("[!.]*/*/*/[!.]*.json")):
+    for file in stored_files(store.folder, f"{kind.kind}/[!.]*/*/*/[!.]*.json"):
         try:
-            record = kind.from_json(read_limited(file, RECORD_BYTES))
+            record = kind.from_json(read_stored(file, RECORD_BYTES))
             if file != store.test_file(record):
                 raise UserError(f"{file}: is the record of another test, {record.stem}")
             if all(keys.get((record.train, record.model, repeat)) == key for repeat, key in record.runs):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark import metrics
+from benchmark.records.packed_study import is_stored
 from benchmark.records.run_record import Record
 from benchmark.records.store import Store
 from benchmark.report import diff
@@ -88,7 +89,7 @@ def compare(recorded: Record, file: Path, study: Path, folder: Path) -> Comparis
         counted = read_scores(run_folder / name)
         tested[test] = len(counted.images)
         images[test] = None
-        if (counts := file.with_name(name)).is_file():
+        if is_stored(counts := file.with_name(name)):
             before = read_scores(counts)
             shared = [column for column in before.columns if column in counted.columns]
             if before.images == counted.images:

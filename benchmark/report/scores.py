@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import BEHAVIOUR, metrics
+from benchmark.records.packed_study import read_stored
 from benchmark.utils.errors import UserError
-from benchmark.utils.files import read_limited
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
@@ -85,7 +85,7 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
     """
     remedy = "restore the file, or move its folder away and run the same command again"
     try:
-        text = read_limited(file, COUNT_BYTES).decode("utf-8")
+        text = read_stored(file, COUNT_BYTES).decode("utf-8")
         header, *rows = csv.reader(io.StringIO(text, newline=""))
         # Not pandas: it takes milliseconds to begin with a file, and a large study has ten thousand small ones.
         table = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))

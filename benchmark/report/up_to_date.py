@@ -13,6 +13,7 @@ from pathlib import Path
 import benchmark
 from benchmark.config import extension_code
 from benchmark.records import method, own_networks
+from benchmark.records.packed_study import PACKED
 from benchmark.records.store import KINDS, UNREADABLE, Store
 from benchmark.utils import extensions
 from benchmark.utils.errors import UserError
@@ -34,7 +35,7 @@ INPUTS = (
         "references/*.csv",
         "splits/*.json",
     ),
-    *("panels/*.npz", "environment/*.txt"),
+    *("panels/*.npz", "environment/*.txt", f"{PACKED}/*"),
     *(f"{kind}/*/*/*/*.{suffix}" for kind in KINDS for suffix in ("json", "csv", "npz")),
 )
 PACKAGES = ("matplotlib", "numpy", "scipy", "jinja2")  # draw and compute it

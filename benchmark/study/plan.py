@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmark.config.protocol import Protocol
+from benchmark.records.packed_study import is_packed
 from benchmark.records.run_record import Record
 from benchmark.records.store import RECORD, Broken
 from benchmark.runs.jobs import EfficiencyJob, EnsembleJob, TrainJob
@@ -107,6 +108,11 @@ def make_plan(study: Study, *, retry_failed: bool = False, replace_stale: bool =
     of_ensembles = ensemble_plan.expected_ensembles(study, ensembles)
     seconds += tests.seconds + sum(job.seconds for job in of_ensembles.values()) / len(study.hardware.slots)
     expected = study.costs.expected(todo, measured, tests, len(jobs))
+    if is_packed(study.folder) and (todo or measurements or stress or ensembles or stale):
+        packed = f"{study.folder}: is packed, and there is more to run; unpack it first (`unpack {study.folder.name}`)"
+        refusal = refusal or packed
+        if refuse:
+            raise UserError(packed)
     return Plan(
         *(done, todo, failed, list(stale.values()), measurements, seconds, basis, refusal, broken, stress, ensembles),
         seen=seen,

@@ -10,6 +10,7 @@ from benchmark.data.datasets import Source
 from benchmark.data.packs import Pack, open_pack
 from benchmark.data.pairs import folders_among
 from benchmark.executors.events import Event, Note, Packing
+from benchmark.records.packed_study import is_stored
 from benchmark.records.store import Shared
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
@@ -34,7 +35,7 @@ def prepare(study: Study, emit: Callable[[Event], None], needed: set[str]) -> No
         missing = [
             name
             for name in methods
-            if not current or not all(study.store.reference_file(test, name).is_file() for test in source.tests)
+            if not current or not all(is_stored(study.store.reference_file(test, name)) for test in source.tests)
         ]
         if not missing and source.name not in needed:
             continue

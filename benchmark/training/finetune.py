@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.tasks import Task
+from benchmark.records.packed_study import has_runs
 from benchmark.records.run_record import Initial
 from benchmark.records.store import Store
 from benchmark.records.user_folders import find_training
@@ -55,7 +56,7 @@ class Start:
         start = cls(Store(folder), train or None)
         if folder.resolve() == study.resolve():
             raise UserError(f"{start.flag}: a study cannot start from itself; give the new one a --study NAME")
-        if not (folder / "runs").is_dir():
+        if not has_runs(folder):
             raise UserError(
                 f"{start.flag}: no runs in {folder}; expected a study's folder or name, or a file of weights"
             )

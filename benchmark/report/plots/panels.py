@@ -30,6 +30,7 @@ from benchmark.evaluation.fault_overlay import (
 )
 from benchmark.evaluation.kept_images import Images, Predictions, read_images, read_predictions
 from benchmark.evaluation.reference_methods import otsu
+from benchmark.records.packed_study import is_stored
 from benchmark.records.store import Store
 from benchmark.report.plots import plot_style, sheet
 from benchmark.report.plots.sheet import Sheet, SheetPicture
@@ -130,7 +131,7 @@ def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tel
         if not any(by_image.scores.values()):
             continue  # no run has finished
         file = Store(folder).images_file(str(by_image.facts["dataset"]))
-        if not file.is_file():
+        if not is_stored(file):
             without.append(block.key)
             continue
         try:
@@ -183,7 +184,7 @@ def _results(store: Store, by_image: Contest, images: Images, tell: Tell) -> lis
             if kept.keys() >= {*images.names}:
                 break
             file = store.predictions_file(train, row.key, repeat, test)
-            if not file.is_file():
+            if not is_stored(file):
                 continue
             try:
                 of_repeat = _Kept(repeat, read_predictions(file), scores)

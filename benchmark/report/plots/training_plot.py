@@ -17,17 +17,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.data.specs import KNOWN, known_first
+from benchmark.records.history import HISTORY_BYTES
+from benchmark.records.packed_study import read_stored
 from benchmark.report.plots import axis_limits
 from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display, in_order, noun_under
-from benchmark.utils.files import read_limited
 from benchmark.utils.words import counted
 
 #: Bounds for large studies: training sets, models of each, repeats of each, points of a curve.
 SETS, MODELS, REPEATS, POINTS = 12, 40, 6, 48
-#: The most bytes that a history may hold; ten thousand rounds have less.
-HISTORY_BYTES = 4 << 20
 LOG_FROM = 8.0  # largest over smallest loss, from which on the axis is logarithmic
 ACROSS = 4  # panels beside each other
 PANEL_INCHES, GAP_INCHES = (2.0, 1.15), (0.5, 0.5)
@@ -81,7 +80,7 @@ class Curve:
 def read_history(file: Path, run: str) -> Curve | None:
     """Read a ``history.csv``; ``None`` if it is missing or broken, since no number of the report rests on it."""
     try:
-        rows = list(csv.DictReader(io.StringIO(read_limited(file, HISTORY_BYTES).decode("utf-8"))))
+        rows = list(csv.DictReader(io.StringIO(read_stored(file, HISTORY_BYTES).decode("utf-8"))))
         steps = tuple(int(row["steps"]) for row in rows)
         losses = [tuple(float(row[name] or "nan") for row in rows) for name in ("validation_loss", "train_loss")]
     except (OSError, ValueError, KeyError, TypeError, csv.Error):

@@ -136,8 +136,9 @@ def _packed_content(file: Path) -> bytes | None:
     for study in file.parents[:5]:  # <study>/runs/<train>/<model>/<repeat>/record.json
         if is_packed(study):
             name = file.relative_to(study).as_posix()
-            holder = holder_of(name)
-            return packed_files(study, holder).get(name) if holder else None
+            holders = sorted((study / PACKED).glob(holder)) if (holder := holder_of(name)) else ()
+            found = (_read(packed, stamp(packed)).get(name) for packed in holders)
+            return next((content for content in found if content is not None), None)
     return None
 
 

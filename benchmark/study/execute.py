@@ -79,11 +79,14 @@ def in_order(study: Study, plan: Plan) -> list[Job]:
 
     Measurements need the machine for themselves. They come after the first two groups of runs (a repeat of a training
     set), so that results come early and a report of the first group is built meanwhile. They come first if the other
-    slots would wait for the end of a longer run.
+    slots would wait for the end of a longer run. For the same reason, long runs of a group start first. Only in the
+    first group do runs keep their order, since light networks stand before heavy ones and show results in seconds.
     """
+    seconds = study.costs.seconds
     groups = [list(group) for _, group in itertools.groupby(plan.todo, key=lambda job: (job.repeat, job.task.name))]
-    longest = max(map(study.costs.seconds, plan.todo), default=0.0)
-    waits = len(study.hardware.slots) > 1 and longest > sum(map(study.costs.seconds, plan.measurements))
+    groups[1:] = [sorted(group, key=seconds, reverse=True) for group in groups[1:]]
+    longest = max(map(seconds, plan.todo), default=0.0)
+    waits = len(study.hardware.slots) > 1 and longest > sum(map(seconds, plan.measurements))
     early = 0 if waits else 2
     first, later = (list(itertools.chain(*part)) for part in (groups[:early], groups[early:]))
     return [*first, *plan.measurements, *later]

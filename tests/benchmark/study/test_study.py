@@ -75,6 +75,16 @@ def test_measurements_follow_the_first_results_unless_other_slots_would_wait_lon
     assert [job.exclusive for job in in_order(study, plan)] == [True, False, False, False]
 
 
+def test_long_runs_start_first_but_in_the_first_group(small: Protocol, make_study: MakeStudy) -> None:
+    study = make_study(small, "TinyNet", "Raises")
+    plan = make_plan(study)
+    for job in plan.todo:
+        study.costs.remember(job, {"tinynet": 1.0, "raises": 5.0}[job.entry.name])
+    runs = [(job.repeat, job.entry.name) for job in in_order(study, plan) if isinstance(job, TrainJob)]
+    later = [(repeat, name) for repeat in (1, 2) for name in ("raises", "tinynet")]
+    assert runs == [(0, "tinynet"), (0, "raises"), *later]
+
+
 def test_second_call_waits_while_another_prepares_the_study(
     small: Protocol, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

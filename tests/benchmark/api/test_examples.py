@@ -48,6 +48,6 @@ def test_lines_of_the_page_run_as_they_stand(tmp_path: Path, call: Call) -> None
     exec(lines, names)
     mask, scores = names["mask"], names["scores"]
     assert isinstance(mask, np.ndarray)
-    assert mask.shape == np.asarray(Image.open(tmp_path / "scans/die.tif")).shape
+    assert mask.shape == np.asarray(Image.open(tmp_path / "truth/die.png")).shape
     assert isinstance(scores, dict)
     assert scores["miou"] > 0.5

@@ -277,7 +277,7 @@ CHANGES = {
     "training.poly_power": 2, "training.warmup": 0.5,
     "training.clip_norm": 0.5, "training.ema": 0.5, "training.weight_decay": 0.5, "training.schedule": "cosine",
     "training.batch": 2, "training.micro_batch": 1, "training.micro_batch_by_dataset": "{omc=1}",
-    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7}",
+    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,hrnet=50,fcn=15,unet=15}",
     "training.validate_every": 7, "training.patience": 7,
     "training.min_delta": 0.5, "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
@@ -322,7 +322,10 @@ def test_differences_name_both_values() -> None:
     assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
         "training.steps: 25 -> none",
-        "training.steps_by_model.esnet: 50 -> none",
+        *(
+            f"training.steps_by_model.{name}: {steps} -> none"
+            for name, steps in (("esnet", 50), ("fcn", 15), ("hrnet", 50), ("unet", 15))
+        ),
     ]
     assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [
         "input.size_by_dataset.omc: none -> 64"
@@ -365,7 +368,7 @@ def test_own_steps_of_networks_end_where_a_number_for_all_is_typed() -> None:
         preset.for_model("esnet").steps
         == preset.steps_by_model["esnet"]
         > preset.steps
-        == preset.for_model("unet").steps
+        == preset.for_model("edanet").steps
     )
     assert load_protocol("quick", ["training.steps=9"]).training.for_model("esnet").steps == 9
     both = load_protocol("quick", ["training.steps=9", "training.steps_by_model.unet=3"]).training

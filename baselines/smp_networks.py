@@ -115,7 +115,7 @@ def encoder_names() -> list[str]:
 
 def papers(architecture: str, encoder: str) -> list[str]:
     """Return the papers that smp names for its architecture and timm for its encoder, as ``arXiv:...`` or a URL."""
-    link = re.search(r"^\s*\.\. __: (\S+)", ARCHITECTURES[architecture].__doc__ or "", re.M)
+    link = re.search(r"^\s*\.\. _[^:\n]+:\s+(\S+)", ARCHITECTURES[architecture].__doc__ or "", re.M)
     own = link[1] if link else ""
     number = ARXIV.search(own)
     cited = [f"arXiv:{number[1]}" if number else own]

@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 
 from benchmark.data.formats.images import Pixels
 from benchmark.devices.hardware_slots import hardware_of
+from benchmark.evaluation.sliding_window import Probabilities, probabilities
+from benchmark.evaluation.tiles import TileGrid
 from benchmark.predict.fused_network import fuse_members
 from benchmark.predict.reader import open_source
-from benchmark.predict.sliding_window import Probabilities, probabilities
 from benchmark.predict.tile_choice import OVERLAP, TileTrial, tiles_per_forward
-from benchmark.predict.tiles import TileGrid
 from benchmark.records.weights import TrainedNetwork, label_of
 
 BAR_AFTER_S = 3.0  # a shorter prediction shows no bar

@@ -97,12 +97,12 @@ def predict(
     from benchmark.cli.progress import open_console
     from benchmark.data.formats.images import Levels
     from benchmark.devices.precision import computes_bfloat16
+    from benchmark.evaluation.tiles import TileAxis
     from benchmark.predict import inputs, manifest
     from benchmark.predict.fused_network import fuse_members
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
-    from benchmark.predict.tiles import TileAxis
     from benchmark.records.chosen_networks import chosen_networks
     from benchmark.records.weights import label_of, read_weights
     from benchmark.training.probe import ProbeInput, probe_networks

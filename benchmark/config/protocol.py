@@ -26,7 +26,7 @@ from benchmark.utils.files import read_toml, toml_value
 HARMLESS = frozenset({"name", "repeats", "efficiency", "report"})
 #: What a protocol holds and nobody sets.
 FILLED_IN = frozenset({"extensions"})
-PRESETS = ("paper", "strict", "small", "quick", "standins")
+PRESETS = ("paper", "strict", "small", "quick", "standins", "open")
 
 
 class Split(SettingsModel):
@@ -110,8 +110,10 @@ class Evaluation(SettingsModel):
     """The rules of a test's counts."""
 
     batch: int = Field(1, ge=1)
-    window: Literal["input", "tile"] = Field(
-        "input", description="what the test predicts: the centred window of the input's size, or the whole tile"
+    window: Literal["input", "tile", "block"] = Field(
+        "input",
+        description="what the test predicts: the centred window of the input's size, the whole tile, or all test tiles "
+        "of a frame joined to a block, by a sliding window of the input's size",
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="of the foreground's probability")
     border_px: int = Field(35, ge=0, description="band in which the electrical metrics forgive")
@@ -192,6 +194,18 @@ class Protocol(SettingsModel):
             raise ValueError(
                 "split.unit = block needs whole tiles, or the gap between its parts would shrink; "
                 "leave input.partial_tiles at false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_are_whole(self) -> Self:
+        for path, value in {"training.crops": self.training.crops, "evaluation.window": self.evaluation.window}.items():
+            if value == "block" and self.input.partial_tiles:
+                raise ValueError(f"{path} = block joins tiles side by side; leave input.partial_tiles at false")
+        if self.evaluation.window == "block" and self.split.unit == "image":
+            raise ValueError(
+                "evaluation.window = block joins the test tiles of a frame, and split.unit = image puts training tiles "
+                "between them; use split.unit = block or group"
             )
         return self
 

@@ -39,6 +39,9 @@ class Training(SettingsModel):
     patience: int | None = Field(None, ge=1, description="validations without improvement before an early stop")
     min_delta: float = Field(1e-7, ge=0, description="the least fall of the validation loss that counts")
     augmentation: Literal["none", "flips_turns"] = "none"
+    crops: Literal["tile", "block"] = Field(
+        "tile", description="where random crops lie: inside of a tile, or across its edges to training tiles beside it"
+    )
     mixed_precision: Literal["off", "bfloat16"] = Field(
         "off", description="of convolutions and products, on a GPU, or on small inputs on a CPU that has bfloat16"
     )

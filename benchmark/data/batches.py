@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.config.protocol import Protocol
-from benchmark.data import photometric
+from benchmark.data import photometric, tile_blocks
 from benchmark.data.packs import IGNORED, Pack
 from benchmark.data.tiling import BoolMask
 from benchmark.utils import seeds
@@ -52,6 +52,7 @@ class TrainingBatches:
         self.micro_batch = min(map(protocol.training.micro_batch_for, names))
         self.has_ignored = any(pack.has_ignored for pack, _ in parts)
         self.layers = parts[0][0].layers
+        self.places = {pack.dataset: tile_blocks.places_of(pack.tiles, indices) for pack, indices in parts}
         self.seed = seeds.derive(protocol.seed, "order", "+".join(names), repeat)
 
     def __len__(self) -> int:
@@ -75,13 +76,13 @@ class TrainingBatches:
         images = np.empty((len(chosen), size, size, channels), np.uint8)
         masks = np.empty((len(chosen), len(self.layers), size, size), np.uint8)
         for slot, (pack, index) in enumerate(chosen):
-            side = pack.images.shape[1]
-            top, left = rng.integers(0, side - size, size=2, endpoint=True)
+            tile_image, tile_mask, ends = self._surroundings(pack, index)
+            top, left = rng.integers(0, ends, size=2, endpoint=True)
             if pack.has_ignored:
                 least = self.protocol.split.min_labelled
-                top, left = labelled_corner((pack.masks[index] != IGNORED).any(-1), size, top, left, least)
+                top, left = labelled_corner((tile_mask != IGNORED).any(-1), size, top, left, least)
             window = np.s_[top : top + size, left : left + size]
-            image, mask = pack.images[index][window], pack.masks[index][window]
+            image, mask = tile_image[window], tile_mask[window]
             if self.protocol.training.augmentation == "flips_turns":
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
                 image, mask = np.rot90(image, turns), np.rot90(mask, turns)
@@ -89,6 +90,18 @@ class TrainingBatches:
                     image, mask = image[:, ::-1], mask[:, ::-1]
             images[slot], masks[slot] = image, np.moveaxis(mask, -1, 0)
         return to_device(images, masks, self.device, ignored=self.has_ignored)
+
+    def _surroundings(self, pack: Pack, index: int) -> tuple[np.ndarray, np.ndarray, int | tuple[int, int]]:
+        """Return the pixels ``(H, W, C)`` and masks ``(H, W, L)`` that crops of a tile come from, and the last corner.
+
+        Crops of blocks begin in the tile, so that those of all tiles cover the block evenly.
+        """
+        side = pack.images.shape[1]
+        if self.protocol.training.crops == "tile":
+            return pack.images[index], pack.masks[index], side - self.size
+        image, mask = tile_blocks.join(pack, tile_blocks.with_neighbours(pack.tiles[index], self.places[pack.dataset]))
+        down, right = (min(side - 1, length - self.size) for length in mask.shape[:2])
+        return image, mask, (down, right)
 
 
 def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: float) -> tuple[int, int]:
@@ -98,7 +111,7 @@ def labelled_corner(counted: BoolMask, size: int, top: int, left: int, least: fl
     same; over all corners with too few, the others come equally often. If no crop has enough, the fullest is taken.
 
     Args:
-        counted: ``(T, T)``, true on pixels that count.
+        counted: ``(H, W)``, true on pixels that count.
         size: side of the crop, pixels.
         top: the drawn corner's row.
         left: the drawn corner's column.

@@ -82,8 +82,8 @@ def divide(
     by a hash of (seed, unit's name): adding, reordering or moving files leaves the order of all other units as it was.
     Near-duplicates that are to stay together become one unit, called by the smallest of their names. Blocks are whole
     stripes of a frame with gaps between them; there, a training image that looks like a validation or test image is
-    left out instead, and so is a validation image that looks like a test image. Images with fewer labelled pixels than
-    ``split.min_labelled`` are left out before the draw.
+    left out instead, and so is a validation image that looks like a test image. If each image is a frame of its own,
+    whole images are drawn. Images with fewer labelled pixels than ``split.min_labelled`` are left out before the draw.
 
     Folds are sections of the draw with about as many images each; an added file moves the few units beside their ends.
     The units that follow a fold in the draw, from the first again after the last, are its validation.
@@ -147,7 +147,7 @@ def _divide(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) -> 
     given = [tile.given for tile in tiles]
     if all(part is not None for part in given):
         return _thin(dataset, "{}/ holds", _collect(given), bases, settings.counts, seed)
-    if settings.unit == "block":
+    if settings.unit == "block" and len({tile.group for tile in tiles}) < len(tiles):
         parts = _by_blocks(dataset, tiles, settings, seed)
         return _thin(dataset, "the {} stripes hold", _collect(parts), bases, settings.counts, seed)
     drawn, subject = _drawn(tiles, bases, settings, seed)

@@ -80,6 +80,8 @@ def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[
     Returns:
         Indices in the order of the draw; a smaller number of panels keeps the first of them.
     """
+    if protocol.evaluation.window == "block":
+        return ()
     count = min(protocol.report.panels, MOST_PIXELS // window_side(pack, protocol) ** 2)
     seed = seeds.derive(protocol.seed, "panels", pack.dataset)
     return tuple(sorted(indices, key=lambda index: seeds.derive(seed, pack.tiles[index].name))[:count])

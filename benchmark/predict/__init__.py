@@ -3,8 +3,8 @@
 | part | modules |
 |---|---|
 | input | ``inputs`` (files, folders, wildcards), ``reader`` (an image in strips of rows) |
-| tiles | ``tile_choice`` (their side), ``tiles`` (their places and weights) |
-| work | ``fused_network`` (fast forwards), ``sliding_window`` (blended tiles) |
+| tiles | ``tile_choice`` (their side), ``evaluation.tiles`` (their places and weights) |
+| work | ``fused_network`` (fast forwards), ``evaluation.sliding_window`` (blended tiles) |
 | output | ``outputs``; ``rasters`` (PNG, TIFF), ``overlay``, ``polygons`` (SVG, GDSII, OASIS) |
 | a call | ``settings``, ``manifest`` (finished images), ``predict_images`` (image after image) |
 | other studies | ``overlap_study``; ``encoder_stages``, ``feature_maps`` and ``encoder_plot`` for the verb ``stages`` |

@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmark.data.formats import svg
 from benchmark.data.formats.images import UInt8Array
+from benchmark.evaluation.sliding_window import Probabilities
 from benchmark.metrics.components import Components
 from benchmark.predict.overlay import Overlay
 from benchmark.predict.polygons import gds_writer
@@ -22,7 +23,6 @@ from benchmark.predict.polygons.simplify import simplified
 from benchmark.predict.polygons.svg_writer import to_svg
 from benchmark.predict.rasters import Scratch, write_map
 from benchmark.predict.settings import PredictSettings
-from benchmark.predict.sliding_window import Probabilities
 from benchmark.utils.files import write_atomically
 
 MOST_TRACED_PIXELS = 2**29  # components are found in the whole mask, which takes two to four times half a gigabyte
@@ -49,7 +49,7 @@ def write(
 ) -> WrittenFiles:
     """Write all files of an image but its manifest; each kind has a subfolder.
 
-    ``rows`` come from :func:`benchmark.predict.sliding_window.probabilities` for an image of height and width
+    ``rows`` come from :func:`benchmark.evaluation.sliding_window.probabilities` for an image of height and width
     ``shape``; ``begin`` is called after the last row, before the first file is written.
 
     Raises:

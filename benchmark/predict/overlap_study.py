@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from torch import nn
 
+from benchmark.evaluation.sliding_window import Probabilities, probabilities
+from benchmark.evaluation.tiles import TileAxis, TileGrid
 from benchmark.predict.reader import ImageReader
-from benchmark.predict.sliding_window import Probabilities, probabilities
-from benchmark.predict.tiles import TileAxis, TileGrid
 from benchmark.report.plots.plot_style import DPI, STYLE, drawable, save, wrapped
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically

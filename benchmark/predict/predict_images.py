@@ -15,12 +15,12 @@ from torch import nn
 from benchmark import __version__
 from benchmark.data.formats.images import Levels
 from benchmark.devices.precision import float32_precision
+from benchmark.evaluation.sliding_window import probabilities
+from benchmark.evaluation.tiles import TileGrid
 from benchmark.predict import manifest, outputs
 from benchmark.predict.fused_network import as_written
 from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.predict.settings import PredictSettings
-from benchmark.predict.sliding_window import probabilities
-from benchmark.predict.tiles import TileGrid
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from benchmark.data.formats.images import Levels, Pixels, UInt8Array, read_size
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import fits_into_memory, high_water_mark, restart_high_water_mark
 from benchmark.efficiency.allocated import AllocatedPeak
+from benchmark.evaluation.sliding_window import ArrayRows, probabilities
+from benchmark.evaluation.tiles import TileGrid
 from benchmark.predict.reader import BrokenImageError, open_source
-from benchmark.predict.sliding_window import probabilities
-from benchmark.predict.tiles import TileGrid
 from benchmark.utils.errors import UserError
 
 OVERLAP = 4  # the default overlap is the tile's side divided by this
@@ -37,21 +37,6 @@ class TileChoice:
 
     side: int
     reason: str
-
-
-@dataclass(eq=False)
-class _ImagePart:
-    """A part ``(H, W, C)`` of an image, read like a whole one."""
-
-    array: UInt8Array
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, array: UInt8Array) -> _ImagePart:
-        return cls(array, (array.shape[0], array.shape[1]))
-
-    def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
-        return self.array[top:bottom]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +79,7 @@ class TileTrial:
             try:
                 if used and not self._fits(used * larger**2 // side**2 * max(self._batch(larger), LEAST_BATCH)):
                     return self._stopped(side, f"tiles of {larger} px might not fit into memory")
-                part = _ImagePart.of(sample[:larger, :larger])
+                part = ArrayRows(sample[:larger, :larger])
                 expected = self._mask(part, self.trained)
                 mask, used = self._measured_mask(part, larger)
             except Exception as error:  # a user's network may raise anything at a size it was not made for
@@ -121,7 +106,7 @@ class TileTrial:
             more = f" and {len(small) - 1} more are" if len(small) > 1 else " is"
             doubt = f"{small[0].name}{more} smaller and filled up by reflection"
         elif side > self.trained and (sample := _sample(images, self.levels, side, self.channels)) is not None:
-            part = _ImagePart.of(sample)
+            part = ArrayRows(sample)
             agreement = _agreement(self._mask(part, self.trained), self._mask(part, side))
             if agreement is not None and agreement < LEAST_AGREEMENT:
                 doubt = f"{_in_words(agreement)} in a sample from tiles of the training's {self.trained} px"
@@ -137,7 +122,7 @@ class TileTrial:
     def _fits(self, needed_bytes: int) -> bool:
         return fits_into_memory(needed_bytes, self.device)
 
-    def _measured_mask(self, part: _ImagePart, side: int) -> tuple[NDArray[np.bool_], int]:
+    def _measured_mask(self, part: ArrayRows, side: int) -> tuple[NDArray[np.bool_], int]:
         """Return the mask of one tile, and the bytes that it took on the device."""
         if self.device.type == "cuda":
             peak = AllocatedPeak(self.device)
@@ -147,7 +132,7 @@ class TileTrial:
         mask = self._mask(part, side)
         return mask, max(high_water_mark() - before, 0)
 
-    def _mask(self, part: _ImagePart, side: int) -> NDArray[np.bool_]:
+    def _mask(self, part: ArrayRows, side: int) -> NDArray[np.bool_]:
         grid = TileGrid.of(part.shape, side, side // OVERLAP, self.multiple)
         rows = probabilities(
             self.network, part, grid, channels=self.channels, batch=self._batch(side), device=self.device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -118,9 +118,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
         record = job.record(
             status="ok",
             metrics={name: reduce_counts(tested, metrics.BUILTIN) for name, tested in rows.items()},
-            training=_facts(
-                trained, training_parts, sum(len(parts[source.name].division.test) for source in job.task.test)
-            ),
+            training=_facts(trained, training_parts, _count_tested(job, rows)),
             cost=cost,
             environment=job.environment(
                 **environment.computing(job.device),
@@ -208,6 +206,11 @@ def build_network(job: TrainJob) -> nn.Module:
                 "torch.save(network.encoder.state_dict(), FILE) writes it"
             ) from error
     return network
+
+
+def _count_tested(job: TrainJob, rows: Mapping[str, Sequence[Row]]) -> int:
+    """Return the number of tested images or blocks; layers share theirs."""
+    return sum(len(rows.get(next(iter(source.tests)), ())) for source in job.task.test)
 
 
 def _facts(trained: TrainingResult, parts: Sequence[_Part], tested: int) -> TrainingFacts:

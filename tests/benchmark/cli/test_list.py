@@ -23,7 +23,7 @@ def test_settings_are_paragraphs_that_fit_a_terminal(call: Call, monkeypatch: py
     assert [paragraph.splitlines()[0] for paragraph in out.split("\n\n")] == list(setting_paths(Protocol))
     size = next(paragraph for paragraph in out.split("\n\n") if paragraph.startswith("input.size\n"))
     assert "height and width of a network's input" in size
-    assert "paper 512; strict 512; small 160; quick 64; standins 256" in size
+    assert "paper 512; strict 512; small 160; quick 64; standins 256; open 192" in size
 
 
 def test_presets_stand_beside_each_other_in_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,10 +32,11 @@ def test_presets_stand_beside_each_other_in_a_terminal(call: Call, monkeypatch: 
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
-    assert rows["setting"] == ["paper", "strict", "small", "quick", "standins"]
+    assert rows["setting"] == ["paper", "strict", "small", "quick", "open"]
     assert "name" not in rows
     assert rows["split.near_duplicates"] == ["apart", "together", "together", "together", "apart"]
     assert rows["input.size_by_dataset"] == ["hy5syn:", "hy5syn:", "none", "none", "none"]
+    assert rows["evaluation.window"] == ["input", "input", "input", "input", "block"]
 
 
 def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:

@@ -213,7 +213,7 @@ def test_override_of_a_files_wrong_shape_is_the_users_error(tmp_path: Path) -> N
 
 
 def test_unknown_protocol_suggests_the_nearest() -> None:
-    known = r"\(known: paper, strict, small, quick, standins"
+    known = r"\(known: paper, strict, small, quick, standins, open"
     with pytest.raises(UserError, match=rf"unknown protocol 'papers'; did you mean 'paper'\? {known}"):
         load_protocol("papers")
 
@@ -274,7 +274,7 @@ CHANGES = {
     "evaluation.window": "tile", "training.optimizer": "adamw", "training.lr": 0.5,
     "photometric.gain": 0.5, "photometric.gamma": 0.5, "photometric.blur": 1.5, "photometric.noise": 0.2,
     "photometric.blocks": 2.0, "photometric.transforms": ["speckle"], "training.momentum": 0.5,
-    "training.poly_power": 2, "training.warmup": 0.5,
+    "training.crops": "block", "training.poly_power": 2, "training.warmup": 0.5,
     "training.clip_norm": 0.5, "training.ema": 0.5, "training.weight_decay": 0.5, "training.schedule": "cosine",
     "training.batch": 2, "training.micro_batch": 1, "training.micro_batch_by_dataset": "{omc=1}",
     "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,hrnet=50,fcn=15,unet=15}",

@@ -77,6 +77,7 @@ CASES = {
     "training.optimizer": Case("adamw", beside=("training.weight_decay=0.5",)),
     "training.lr": Case("0.5"),
     "training.weight_decay": Case("0.5"),
+    "training.crops": Case("block"),
     "training.momentum": Case("0.5", beside=("training.optimizer=sgd",)),
     "training.schedule": Case("cosine"),
     "training.poly_power": Case("2.0", beside=("training.schedule=poly",)),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Split
@@ -52,6 +52,7 @@ def test_blocks_are_stripes_with_gaps_of_one_tile(
     expected = [part for part, share in zip("Tv", shares[::-1], strict=True) if share]
     needed = 1 + 2 * len(expected)
     tiles = [tile for number, side in enumerate(sides) for tile in grid(f"f{number}", *side)]
+    assume(len(tiles) > len(sides))  # otherwise images are drawn whole
     if min(max(side) for side in sides) < needed:
         with pytest.raises(UserError, match=rf"split\.unit=block needs {needed} stripes"):
             divide("omc", tiles, how, seed)
@@ -70,6 +71,16 @@ def test_blocks_are_stripes_with_gaps_of_one_tile(
     mixed = shuffled(tiles, seed)
     names, others = [tile.name for tile in tiles], [tile.name for tile in mixed]
     assert divide("omc", mixed, how, seed).digest(others) == division.digest(names)
+
+
+def test_images_that_are_frames_of_one_tile_are_drawn_whole() -> None:
+    whole = Split(unit="block", validation=0.2, test=0.2)
+    names = [f"image{number}" for number in range(10)]
+    division = split(names, whole)
+    assert [len(part) for part in (division.train, division.val, division.test)] == [6, 2, 2]
+    assert division == split(names, whole.model_copy(update={"unit": "group"}))
+    with pytest.raises(UserError, match=r"block needs 5 stripes .* frame 'a' has 1"):
+        divide("omc", [*grid("a", 1, 1), *grid("b", 1, 8)], whole, 0)
 
 
 def test_known_division_of_a_frame() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import metrics
 from benchmark.config import registry
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import evaluation_batches
 from benchmark.data.datasets import resolve
 from benchmark.data.fingerprint import HashCache
 from benchmark.data.packs import IGNORED, Pack, open_pack
+from benchmark.data.tile_blocks import blocks_of, join
 from benchmark.evaluation.counts import reduce_counts
+from benchmark.evaluation.ensemble import averaged
 from benchmark.evaluation.evaluate import evaluate
+from benchmark.evaluation.reference_methods import otsu, score_reference
 from benchmark.metrics import CONNECTION_COLUMNS
+from tests.benchmark.data.folder_makers import add_pair, picture
 
 CPU = torch.device("cpu")
 
@@ -190,3 +196,46 @@ def test_scoring_hardly_slows_the_test_of_the_lightest_network(cache: Path) -> N
             call()
             seconds.append(time.perf_counter() - start)
     assert np.median(scored) / np.median(alone) < 1.15
+
+
+def test_block_is_predicted_by_windows_of_the_input_and_counted_as_one_image(tmp_path: Path) -> None:
+    add_pair(tmp_path / "data" / "scan", "scan", picture(3, 64, 320))
+    protocol = load_protocol("open", ["input.size=32", "split.test=0.3", "evaluation.batch=3"])
+    (scan,) = resolve("scan", tmp_path / "data", protocol, HashCache(None))
+    pack, network = open_pack(scan, protocol, tmp_path / "cache"), Bright()
+    indices = pack.divide(protocol).test
+    assert len(indices) == 4
+    (rows,) = evaluate(network, pack, indices, protocol, CPU).values()
+    (block,) = blocks_of(pack.tiles, indices)
+    image, masks = join(pack, block.grid)
+    prediction, truth = image[..., 0] / 255 >= 0.5, masks[..., 0] == 1
+    (row,) = rows
+    assert {shape[1:] for shape in network.seen} == {(1, 32, 32)}
+    assert sum(shape[0] for shape in network.seen) == 9  # 3 x 3 windows with half overlap over 64 x 64 pixels
+    assert (row["image"], row["tp"], row["fn"]) == (block.tile.name, (prediction & truth).sum(), 0)
+    whole = metrics.count_image(truth, prediction, border_px=16, min_area_px=16)
+    assert {name: row[name] for name in ("nets", "opens", "shorts")} == {
+        name: whole[name] for name in ("nets", "opens", "shorts")
+    }
+    (reference,) = score_reference("otsu", pack, indices, protocol)["scan"]
+    assert (reference["image"], reference["tp"]) == (block.tile.name, (otsu(image) & truth).sum())
+
+
+def test_blocks_have_all_layers_and_ensembles(tmp_path: Path) -> None:
+    class TwoLayers(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x - 0.5, 0.25 - x], dim=1)
+
+    add_pair(tmp_path / "data" / "scan", "scan", picture(3, 64, 320))
+    shutil.copytree(tmp_path / "data/scan/label", tmp_path / "data/scan/label_contact")
+    protocol = load_protocol("open", ["input.size=32", "split.test=0.3", "data.target=metal+contact"])
+    (scan,) = resolve("scan", tmp_path / "data", protocol, HashCache(None))
+    pack = open_pack(scan, protocol, tmp_path / "cache")
+    indices = pack.divide(protocol).test
+    for network in (TwoLayers(), averaged([TwoLayers(), TwoLayers()])):
+        tested = evaluate(network, pack, indices, protocol, CPU)
+        assert tested.keys() == {"scan@metal", "scan@contact"}
+        metal, contact = (rows[0] for rows in tested.values())
+        image = join(pack, blocks_of(pack.tiles, indices)[0].grid)[0][..., 0] / 255
+        assert (metal["fn"], contact["tp"]) == (0, 0)
+        assert contact["fp"] == (image <= 0.25).sum()

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.predict import outputs, sliding_window
+from benchmark.evaluation import sliding_window
+from benchmark.predict import outputs
 from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import Predict, contents, pixels_of
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from baselines.esnet import ESNet
 from baselines.fcn import FCN
+from benchmark.evaluation.sliding_window import probabilities
+from benchmark.evaluation.tiles import CUT, TileAxis, TileGrid
 from benchmark.predict.reader import open_source
-from benchmark.predict.sliding_window import probabilities
-from benchmark.predict.tiles import CUT, TileAxis, TileGrid
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import brightness, busy

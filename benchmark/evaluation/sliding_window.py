@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,19 +15,39 @@ from benchmark.data.formats.images import UInt8Array
 from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.ensemble import probabilities_of
-from benchmark.predict.tiles import TileGrid
+from benchmark.evaluation.tiles import TileGrid
 from benchmark.utils.errors import UserError
 
 Probabilities = NDArray[np.float32]
+#: Maps tiles ``(N, H, W, C)`` uint8 to probabilities ``(N, L, H, W)``.
+Forward = Callable[[UInt8Array], Probabilities]
 
 
 class Rows(Protocol):
-    """An image of height and width ``shape`` that gives its rows, such as an ``ImageReader``."""
+    """An image that gives its rows, such as an ``ImageReader``."""
 
-    shape: tuple[int, int]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
 
     def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
         """Return rows ``(bottom - top, W, channels)`` uint8."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """An image ``(H, W, C)`` in memory, read like a file."""
+
+    array: UInt8Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.array.shape[0], self.array.shape[1]
+
+    def read(self, top: int, bottom: int, channels: int) -> UInt8Array:
+        """Return rows ``(bottom - top, W, C)``; its channels are those of the array."""
+        return self.array[top:bottom]
 
 
 def probabilities(
@@ -52,50 +73,67 @@ def probabilities(
         BrokenImageError: the image cannot be decoded.
         UserError: not enough memory on the device.
     """
+
+    def forward(tiles: UInt8Array) -> Probabilities:
+        return _forward(network, tiles, device)
+
+    for image, layers in blended_rows(forward, source, grid, channels=channels, batch=batch, progress=progress):
+        yield image, layers[0]
+
+
+def blended_rows(
+    forward: Forward,
+    source: Rows,
+    grid: TileGrid,
+    *,
+    channels: int,
+    batch: int,
+    layers: int = 1,
+    progress: Callable[[int], None] = lambda tiles: None,
+) -> Iterator[tuple[UInt8Array, Probabilities]]:
+    """Yield rows of an image ``(n, W, channels)`` and of its layers' probabilities ``(L, n, W)``, from top to bottom.
+
+    Arguments are those of :func:`probabilities`; ``forward`` predicts ``layers`` layers.
+    """
     height, width = source.shape
     rows = grid.rows
-    blended = np.zeros((rows.tile, width), np.float32)
+    blended = np.zeros((layers, rows.tile, width), np.float32)
     for start, weights, following in zip(rows.starts, rows.weights, (*rows.starts[1:], rows.padded), strict=True):
         image = source.read(start, min(start + rows.tile, height), channels)
         with keeping_freed_memory():  # only here: writing masks and polygons shall return its memory
-            row = _row(network, image, grid, batch, device, progress)
+            row = _row(forward, image, grid, batch, layers, progress)
         blended += weights[:, None] * row
         done = min(following, height) - start
-        yield image[:done], blended[:done].copy()
-        blended[: rows.tile - done] = blended[done:]
-        blended[rows.tile - done :] = 0
+        yield image[:done], blended[:, :done].copy()
+        blended[:, : rows.tile - done] = blended[:, done:]
+        blended[:, rows.tile - done :] = 0
 
 
 def _row(
-    network: nn.Module,
-    image: UInt8Array,
-    grid: TileGrid,
-    batch: int,
-    device: torch.device,
-    progress: Callable[[int], None],
+    forward: Forward, image: UInt8Array, grid: TileGrid, batch: int, layers: int, progress: Callable[[int], None]
 ) -> Probabilities:
-    """Return the probabilities ``(tile, W)`` of one row of tiles, blended across."""
+    """Return the probabilities ``(L, tile, W)`` of one row of tiles, blended across."""
     columns = grid.columns
     missing = (grid.rows.tile - len(image), columns.padded - image.shape[1])
     # Reflects repeatedly where an image is smaller than its padding.
     padded = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), "reflect")
-    blended = np.zeros((grid.rows.tile, columns.padded), np.float32)
+    blended = np.zeros((layers, grid.rows.tile, columns.padded), np.float32)
     tiles = list(zip(columns.starts, columns.weights, strict=True))
     for first in range(0, len(tiles), batch):
         chosen = tiles[first : first + batch]
         stack = np.stack([padded[:, start : start + columns.tile] for start, _ in chosen])
-        for (start, weights), tile in zip(chosen, _forward(network, stack, device), strict=True):
-            blended[:, start : start + columns.tile] += weights * tile
+        for (start, weights), tile in zip(chosen, forward(stack), strict=True):
+            blended[..., start : start + columns.tile] += weights * tile
         progress(len(chosen))
-    return blended[:, : image.shape[1]]
+    return blended[..., : image.shape[1]]
 
 
 def _forward(network: nn.Module, tiles: UInt8Array, device: torch.device) -> Probabilities:
-    """Map tiles ``(N, H, W, C)`` to probabilities ``(N, H, W)``; pixels are scaled as in training."""
+    """Map tiles ``(N, H, W, C)`` to probabilities ``(N, L, H, W)``; pixels are scaled as in training."""
     try:
         with torch.inference_mode():
             images = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2).float().div_(255)
-            foreground: Probabilities = probabilities_of(network, images)[:, 0].cpu().numpy()
+            foreground: Probabilities = probabilities_of(network, images).cpu().numpy()
             return foreground
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.predict.tiles import CUT, TileAxis, TileGrid
+from benchmark.evaluation.tiles import CUT, TileAxis, TileGrid
 from benchmark.utils.errors import UserError
 
 

@@ -18,7 +18,7 @@ from benchmark.config.execution import Execution
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.efficiency.measure import measure
 from benchmark.executors.choice import Engine
-from benchmark.records.chosen_networks import input_channels, network_of_file
+from benchmark.records.chosen_networks import input_channels, layer_names, network_of_file
 from benchmark.records.efficiency_record import DType, EfficiencySettings
 from benchmark.records.user_folders import DATA_ROOT, find_study
 from benchmark.report import up_to_date
@@ -207,13 +207,21 @@ def load(*studies: str | Path, results: str | Path = RESULTS) -> LoadedStudy:
     return LoadedStudy.read(folders)
 
 
-def network(model: str, weights: str | Path, *, size: int | None = None, device: str = "auto") -> ReadyNetwork:
+def network(
+    model: str,
+    weights: str | Path,
+    *,
+    size: int | None = None,
+    layers: str | Sequence[str] | None = None,
+    device: str = "auto",
+) -> ReadyNetwork:
     """Return a network with weights from elsewhere, ready for images of any size.
 
     Args:
         model: its name, or ``path/to/file.py:Class``.
         weights: a file of safetensors, or a ``state_dict`` saved by torch; it decides between gray and RGB.
         size: side of the training's inputs in pixels; by default 512.
+        layers: names of the layers that the network marks, in the order of its logits; by default a single layer.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -223,7 +231,8 @@ def network(model: str, weights: str | Path, *, size: int | None = None, device:
         >>> network = benchmark.network("unet", "lab/unet.pth", size=256)  # doctest: +SKIP
         >>> mask = network.predict("scans/die.tif")                        # doctest: +SKIP
     """
-    return ReadyNetwork.of([network_of_file(Path(weights), model, size)], device)
+    names = layer_names(None if layers is None else _joined(layers))
+    return ReadyNetwork.of([network_of_file(Path(weights), model, size, names)], device)
 
 
 def profile(

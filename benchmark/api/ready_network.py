@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
 from benchmark.data.formats.images import Pixels
 from benchmark.devices.hardware_slots import hardware_of
-from benchmark.evaluation.sliding_window import Probabilities, probabilities
+from benchmark.evaluation.sliding_window import probabilities
 from benchmark.evaluation.tiles import TileGrid
 from benchmark.predict.fused_network import fuse_members
 from benchmark.predict.reader import open_source
@@ -30,8 +30,8 @@ class ReadyNetwork:
 
     Attributes:
         members: the runs that it comes from, each with weights and protocol; one, or those that are averaged.
-        module: the network in eval mode; maps images ``(N, C, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``, or to the
-            mean probabilities of several members.
+        module: the network in eval mode; maps images ``(N, C, H, W)`` in [0, 1] to logits ``(N, L, H, W)`` of L layers,
+            or to the mean probabilities of several members.
         device: where it computes.
     """
 
@@ -50,6 +50,11 @@ class ReadyNetwork:
         """The run that it comes from, the first of several."""
         return self.members[0]
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that it marks, in the order of the logits; none for a single layer."""
+        return self.trained.layers
+
     def __repr__(self) -> str:
         """Return the run's name, with all repeats that are averaged, and the device."""
         return f"<{label_of(self.members)} on {self.device}>"
@@ -61,7 +66,7 @@ class ReadyNetwork:
         tile: int | None = None,
         overlap: int | None = None,
         batch: int | None = None,
-    ) -> Probabilities:
+    ) -> Any:  # an array or, by layer, a dict of arrays
         """Return each pixel's probability of foreground, by overlapping tiles; a bar shows how far a long call is.
 
         Args:
@@ -72,7 +77,7 @@ class ReadyNetwork:
             batch: tiles of a forward; chosen by the tile's side by default.
 
         Returns:
-            ``(H, W)`` float32 in [0, 1].
+            ``(H, W)`` float32 in [0, 1]; of a network of several layers, such an array for each by name.
 
         Raises:
             UserError: the image cannot be read, or the tile does not fit the network.
@@ -101,7 +106,8 @@ class ReadyNetwork:
                     device=self.device,
                     progress=advance,
                 )
-                return np.concatenate([values for _, values in rows])
+                values = np.concatenate([values for _, values in rows], axis=1)
+        return dict(zip(self.layers, values, strict=True)) if self.layers else values[0]
 
     def predict(
         self,
@@ -111,8 +117,8 @@ class ReadyNetwork:
         tile: int | None = None,
         overlap: int | None = None,
         batch: int | None = None,
-    ) -> NDArray[np.bool_]:
-        """Return the mask ``(H, W)`` of an image, as the verb ``predict`` writes it.
+    ) -> Any:  # an array or, by layer, a dict of arrays
+        """Return the mask ``(H, W)`` of an image, or a mask for each layer by name, as the verb ``predict`` writes it.
 
         Args:
             image: as for :meth:`probability`, like ``tile``, ``overlap`` and ``batch``.
@@ -120,6 +126,13 @@ class ReadyNetwork:
             tile: side of the tiles.
             overlap: of neighbouring tiles.
             batch: tiles of a forward.
+
+        Example:
+            >>> masks = study.network("unet").predict("scans/die.tif")  # doctest: +SKIP
+            >>> masks["via"]                                            # doctest: +SKIP
         """
         least = self.trained.protocol.evaluation.threshold if threshold is None else threshold
-        return self.probability(image, tile=tile, overlap=overlap, batch=batch) >= least
+        probability = self.probability(image, tile=tile, overlap=overlap, batch=batch)
+        if isinstance(probability, dict):
+            return {layer: values >= least for layer, values in probability.items()}
+        return probability >= least

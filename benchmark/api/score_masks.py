@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from benchmark import metrics
+from benchmark.config.targets import JOIN, checked, layers_of
 from benchmark.data.formats.all_formats import format_of, read_label
 from benchmark.data.formats.images import Picture
 from benchmark.data.formats.label_format import Label, Legend
@@ -18,18 +19,19 @@ from benchmark.data.formats.masks import read_ignore
 from benchmark.data.formats.values import Values
 from benchmark.data.packs import IGNORED
 from benchmark.data.specs import Layer
-from benchmark.evaluation.counts import count_terms
-from benchmark.evaluation.score_folder import bright, rules_of, thresholded, values_of
+from benchmark.evaluation.counts import count_layers
+from benchmark.evaluation.score_pairs import bright, rules_of, thresholded, values_of
 from benchmark.utils.errors import UserError
 
+Given = ArrayLike | Path | str
 EXPECTED = "expected (H, W) of bool, {0, 1} or {0, 255}"
 
 
 def score(
-    truth: ArrayLike | Path | str,
-    prediction: ArrayLike | Path | str,
+    truth: Given | Mapping[str, Given],
+    prediction: Given | Mapping[str, Given],
     *,
-    ignore: ArrayLike | Path | str | None = None,
+    ignore: Given | None = None,
     values: Mapping[str, Any] | Path | str | None = None,
     target: Layer = "track",
     threshold: float | None = None,
@@ -37,11 +39,12 @@ def score(
     border_px: int | None = None,
     min_area_px: int | None = None,
     cldice: bool = True,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Score a predicted mask with every metric, as the verb ``score``; counts and metrics are those of a run.
 
     Args:
-        truth: mask ``(H, W)`` of bool, {0, 1} or {0, 255}, or a file in any form of a dataset's labels.
+        truth: mask ``(H, W)`` of bool, {0, 1} or {0, 255}, or a file in any form of a dataset's labels; of several
+            layers, a mask for each by name, such as ``{"track": ..., "via": ...}``.
         prediction: as ``truth``, of the same size.
         ignore: mask of pixels that count nowhere.
         values: what other values of ``truth`` mean: ``{"background": 0, "foreground": [1, 2], "ignore": 255}``, or a
@@ -56,10 +59,12 @@ def score(
 
     Returns:
         The integer counts (``benchmark.metrics.COUNT_COLUMNS``) and the metrics that have a value: fractions in [0, 1],
-        bits per pixel or numbers of faults. ``python -m benchmark explain NAME`` tells the formula of each.
+        bits per pixel or numbers of faults. ``python -m benchmark explain NAME`` tells the formula of each. Of several
+        layers, these by layer; those of vias count the connections to the nets of the first layer that is none of vias.
 
     Raises:
-        UserError: a file cannot be read, an array holds other values, or sizes differ.
+        UserError: a file cannot be read, an array holds other values, sizes differ, or truth and prediction have other
+            layers.
 
     Example:
         >>> import numpy as np, benchmark
@@ -70,35 +75,83 @@ def score(
         >>> scores = benchmark.score(truth, prediction)
         >>> scores["shorts"], round(scores["miou"], 3)
         (1, 0.938)
+
+        Vias are judged by the nets that they lie on, if there are masks of both:
+
+        >>> vias = np.zeros((200, 200), bool)
+        >>> vias[62:68, 40:46] = vias[122:128, 40:46] = True  # one on each track
+        >>> found = vias.copy()
+        >>> found[100:] = False
+        >>> layers = benchmark.score({"track": truth, "via": vias}, {"track": truth, "via": found})
+        >>> layers["track"]["miou"], layers["via"]["vias_right"], layers["via"]["vias_lost"]
+        (1.0, 1, 1)
     """
     if target not in get_args(Layer):
         raise UserError(f"target: found {target!r}; expected {', '.join(get_args(Layer))}")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold < 1):
         raise UserError(f"threshold: found {threshold!r}; expected a share between 0 and 1, such as 0.5")
     rules = rules_of(protocol, border_px=border_px, min_area_px=min_area_px, cldice=cldice)
-    true = _label("truth", truth, target, None if values is None else _meanings(values))
-    masks = {"truth": true.mask}
-    if threshold is None:
-        masks["prediction"] = _label("prediction", prediction, target).mask
-    elif isinstance(prediction, str | Path):
-        masks["prediction"] = thresholded(Path(prediction), threshold)
-    else:
-        masks["prediction"] = _likely(prediction, threshold)
+    several = isinstance(truth, Mapping) or isinstance(prediction, Mapping)
+    truths, predictions = _by_layer(truth, prediction, target)
+    meanings = None if values is None else _meanings(values)
+    masks, packed, predicted = dict[str, NDArray[np.bool_]](), [], []
+    for layer in truths:
+        of_layer = f" {layer}" * several
+        true = _label(f"truth{of_layer}", truths[layer], layer, meanings)
+        masks[f"truth{of_layer}"] = true.mask
+        predicted.append(_predicted(f"prediction{of_layer}", predictions[layer], layer, threshold))
+        masks[f"prediction{of_layer}"] = predicted[-1]
+        packed.append(true.mask.astype(np.uint8))
+        if true.ignored is not None:
+            packed[-1][true.ignored] = IGNORED
     if isinstance(ignore, str | Path):
-        masks["ignore"] = read_ignore(Path(ignore), true.mask.shape)
+        masks["ignore"] = read_ignore(Path(ignore), packed[0].shape)
     elif ignore is not None:
         masks["ignore"] = _label("ignore", ignore, target).mask
     if len({mask.shape for mask in masks.values()}) > 1:
         sizes = ", ".join(f"{name} {mask.shape}" for name, mask in masks.items())
         raise UserError(f"masks of different sizes: {sizes}; expected one height and width")
-    packed = true.mask.astype(np.uint8)
-    for ignored in (true.ignored, masks.get("ignore")):
-        if ignored is not None:
-            packed[ignored] = IGNORED
-    counts = count_terms(packed, masks["prediction"], target, rules)
+    if "ignore" in masks:
+        for mask in packed:
+            mask[masks["ignore"]] = IGNORED
+    terms = count_layers(np.stack(packed), np.stack(predicted), tuple(truths), rules)
+    scores = dict(zip(truths, map(_reduced, terms), strict=True))
+    return scores if several else scores[target]
+
+
+def _reduced(counts: Mapping[str, int]) -> dict[str, float]:
     columns = {name: np.array([count]) for name, count in counts.items()}
-    reduced = metrics.reduce(columns, "pooled") | metrics.reduce(columns, "image")
-    return {**reduced, **counts}
+    return {**metrics.reduce(columns, "pooled"), **metrics.reduce(columns, "image"), **counts}
+
+
+def _by_layer(truth: Any, prediction: Any, target: str) -> tuple[dict[str, Given], dict[str, Given]]:
+    """Return true and predicted masks by layer, in the order of the truth's; masks alone are those of the target."""
+    if not (isinstance(truth, Mapping) or isinstance(prediction, Mapping)):
+        return {target: truth}, {target: prediction}
+    if not (isinstance(truth, Mapping) and isinstance(prediction, Mapping)):
+        kinds = ", ".join(
+            f"{name} {'by layer' if isinstance(masks, Mapping) else 'alone'}"
+            for name, masks in (("truth", truth), ("prediction", prediction))
+        )
+        raise UserError(f"found {kinds}; expected a dict of masks by layer on both sides, or on neither")
+    try:
+        layers = layers_of(checked(JOIN.join(map(str, truth))))
+    except ValueError as error:
+        raise UserError(f"truth: {error}") from error
+    if set(layers) != set(prediction):
+        raise UserError(
+            f"truth has the layers {', '.join(layers)} and prediction {', '.join(map(str, prediction))}; expected the "
+            "same: leave out the others"
+        )
+    return {layer: truth[layer] for layer in layers}, {layer: prediction[layer] for layer in layers}
+
+
+def _predicted(name: str, prediction: Given, layer: str, threshold: float | None) -> NDArray[np.bool_]:
+    if threshold is None:
+        return _label(name, prediction, layer).mask
+    if isinstance(prediction, str | Path):
+        return thresholded(Path(prediction), threshold)
+    return _likely(name, prediction, threshold)
 
 
 def _meanings(values: Mapping[str, Any] | Path | str) -> Values:
@@ -114,7 +167,7 @@ def _meanings(values: Mapping[str, Any] | Path | str) -> Values:
         ) from error
 
 
-def _label(name: str, mask: ArrayLike | Path | str, target: Layer, values: Values | None = None) -> Label:
+def _label(name: str, mask: Given, target: str, values: Values | None = None) -> Label:
     """Return a mask and the pixels that it leaves out."""
     if isinstance(mask, str | Path):
         return read_label(Path(mask), target, format_of(Path(mask)).size(Path(mask)), Legend(values=values))
@@ -128,18 +181,18 @@ def _label(name: str, mask: ArrayLike | Path | str, target: Layer, values: Value
     binary = array.dtype.kind in "biu" and (set(np.unique(array)) <= {0, 1} or set(np.unique(array)) <= {0, 255})
     if array.ndim != 2 or not binary:
         remedy = {"truth": ": give values", "prediction": ": give threshold=0.5 if it holds probabilities"}
-        raise UserError(f"{name}: {_found(array)}; {EXPECTED}{remedy.get(name, '')}")
+        raise UserError(f"{name}: {_found(array)}; {EXPECTED}{remedy.get(name.split()[0], '')}")
     return Label(array > 0)
 
 
-def _likely(probability: ArrayLike, threshold: float) -> NDArray[np.bool_]:
+def _likely(name: str, probability: ArrayLike, threshold: float) -> NDArray[np.bool_]:
     """Return the foreground of an array of probabilities."""
     wanted = "expected (H, W) of floats in [0, 1], bool, uint8 or uint16"
-    array = _array("prediction", probability, wanted)
+    array = _array(name, probability, wanted)
     if array.ndim == 2 and array.dtype.type in (np.bool_, np.uint8, np.uint16):
         return bright(array, threshold)
     if array.ndim != 2 or array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():
-        raise UserError(f"prediction: {_found(array)}; {wanted}")
+        raise UserError(f"{name}: {_found(array)}; {wanted}")
     foreground: NDArray[np.bool_] = array >= threshold
     return foreground
 

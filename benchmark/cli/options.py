@@ -82,6 +82,14 @@ TrainedAt = Annotated[
         help="Side of the training's inputs, pixels, with --weights; default: 512, as protocol paper.",
     ),
 ]
+LayerNames = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="NAME,NAME",
+        help="Layers that --weights mark, in the order of the logits, such as track,via; default: a single one.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of the protocol; repeatable."),

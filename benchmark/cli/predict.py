@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import Device, FinishedStudy, Repeat, Results, Threads, TrainedAt, TrainedOn, Weights
+from benchmark.cli.options import (
+    Device,
+    FinishedStudy,
+    LayerNames,
+    Repeat,
+    Results,
+    Threads,
+    TrainedAt,
+    TrainedOn,
+    Weights,
+)
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.utils.errors import UserError, did_you_mean
 from benchmark.utils.files import check_folder
 from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from rich.console import Console
 
@@ -33,6 +45,7 @@ def predict(
     study: FinishedStudy = None,
     weights: Weights = None,
     trained_at: TrainedAt = None,
+    layers: LayerNames = None,
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
@@ -129,17 +142,24 @@ def predict(
                 f"{', '.join(idle)}: --overlap-study tries overlaps from none to 7/8 of a tile and writes a table and "
                 "a figure only; leave out one or the other"
             )
-    svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance)
     _, trained = chosen_networks(
         *(results, models),
         study=study,
         weights=weights,
         size=trained_at,
+        layers=layers,
         train=dataset,
         repeat=repeat,
         repeats=repeats,
         one=not overlap_study,
     )
+    network = trained[0]
+    svg, layouts = _polygons(polygons, no_polygons, nm_per_pixel, layer_map, tolerance, network.layers)
+    if network.layers and vias is not None:
+        raise UserError(
+            f"--{'' if vias else 'no-'}vias: {network.label} marks {' and '.join(network.layers)}, whose names tell "
+            "which are vias; leave it out"
+        )
     files = inputs.expand(images, console.print)
     check_folder("--out", out)
     if overlap_study:
@@ -148,7 +168,6 @@ def predict(
         limits = _levels(levels)
         _study_overlaps(console, trained, files[0], tile, threshold, limits, batch, _device(device, threads), out)
         return
-    network = trained[0]
     kept = None if tile else manifest.tile_of(out)
     least = tile or kept or network.input_size
     settings = PredictSettings(
@@ -160,11 +179,12 @@ def predict(
         dtype=dtype,
         threshold=network.protocol.evaluation.threshold if threshold is None else threshold,
         levels=_levels(levels),
-        vias=finds_vias(network) if vias is None else vias,
+        vias=(not network.layers and finds_vias(network)) if vias is None else vias,
         probability=probability,
         polygons=svg,
         overlay=overlay,
         layouts=layouts,
+        layers=network.layers,
     )
     manifest.check(out, settings, set())  # before the network is built
     shared = TileAxis(least, least, settings.overlap, network.entry.multiple).shared  # refuses impossible tiles
@@ -295,10 +315,15 @@ def _device(name: str, threads: int | None) -> torch.device:
 
 
 def _polygons(
-    text: str | None, no_polygons: bool, nm_per_pixel: float | None, layer_map: str | None, tolerance: float | None
+    text: str | None,
+    no_polygons: bool,
+    nm_per_pixel: float | None,
+    layer_map: str | None,
+    tolerance: float | None,
+    layers: Sequence[str],
 ) -> tuple[bool, Layouts | None]:
-    """Read the flags of polygons: whether an SVG is written, and the settings of layout files."""
-    from benchmark.predict.polygons.gds_writer import FORMATS, Layouts, read_layer_map
+    """Read the flags of polygons: whether an SVG is written, and the settings of layout files of a network's layers."""
+    from benchmark.predict.polygons.gds_writer import FORMATS, NUMBERS, Layouts, numbered, read_layer_map
 
     if no_polygons and text is not None:
         raise UserError(f"--no-polygons: --polygons {text} asks for some; leave out one or the other")
@@ -322,8 +347,9 @@ def _polygons(
             f"--polygons {text}: a layout has a scale; give the pitch of the image's pixels in nanometres, such as "
             "--nm-per-pixel 10"
         )
-    layers = read_layer_map(layer_map) if layer_map is not None else {}
-    return "svg" in names, Layouts(formats, nm_per_pixel, **layers, tolerance=tolerance or 0.0)
+    given = read_layer_map(layer_map, layers or tuple(NUMBERS)) if layer_map is not None else {}
+    numbers = numbered(layers, given) if layers else {**NUMBERS, **given}
+    return "svg" in names, Layouts(formats, nm_per_pixel, tuple(numbers.items()), tolerance or 0.0)
 
 
 def _levels(text: str | None) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,8 +12,12 @@ from benchmark.utils.errors import UserError
 
 
 def score(
-    truth: Annotated[Path, typer.Option(help="Folder of true masks, in any form of a dataset's labels.")],
-    prediction: Annotated[Path, typer.Option(help="Folder of predicted masks of the same stems and sizes.")],
+    truth: Annotated[
+        Path, typer.Option(help="Folder of true masks, in any form of a dataset's labels, or of label_LAYER/.")
+    ],
+    prediction: Annotated[
+        Path, typer.Option(help="Folder of predicted masks of the same stems and sizes, or of mask_LAYER/.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for images.csv and summary.json.")],
     overlay: Annotated[
         Path | None,
@@ -25,8 +29,11 @@ def score(
         Path | None, typer.Option(help="TOML file of a dataset; its [values] explain the values of the true masks.")
     ] = None,
     target: Annotated[
-        Literal["track", "metal", "via"], typer.Option(help="Layer to count if masks hold several layers.")
-    ] = "track",
+        str | None,
+        typer.Option(
+            help="Layers to count, such as via or track+via; default: those with folders of their own, or track."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Predictions are gray; foreground has at least this share of white, 0 to 1.")
     ] = None,
@@ -43,18 +50,25 @@ def score(
 ) -> None:
     """Score masks of any other tool and draw their faults. Counts and metrics are those of a run."""
     from benchmark.cli.progress import bar, open_console
-    from benchmark.evaluation import score_folder
+    from benchmark.config import targets
+    from benchmark.evaluation import score_folder, score_pairs
 
     if images is not None and overlay is None:
         raise UserError(f"--images {images}: only shown below an overlay; expected --overlay DIR beside it")
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"--threshold {threshold}: expected a share between 0 and 1, such as 0.5")
-    evaluation = score_folder.rules_of(protocol, border_px=border, min_area_px=min_area, cldice=cldice)
-    settings = score_folder.ScoreSettings(
+    if target is None:
+        target = score_pairs.target_in(truth, prediction, gray=threshold is not None)
+    try:
+        targets.checked(target)
+    except ValueError as error:
+        raise UserError(f"--target {target}: {error}") from error
+    evaluation = score_pairs.rules_of(protocol, border_px=border, min_area_px=min_area, cldice=cldice)
+    settings = score_pairs.ScoreSettings(
         *(truth, prediction, ignore, images, target, threshold, group, evaluation),
-        values=score_folder.values_of(values) if values else None,
+        values=score_pairs.values_of(values) if values else None,
     )
-    pairs = score_folder.pair_masks(settings)
+    pairs = score_pairs.pair_masks(settings)
     for flag, folder in (("out", out), ("overlay", overlay)):
         if folder is not None:
             score_folder.check_writable(flag, folder, settings)

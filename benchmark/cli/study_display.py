@@ -93,7 +93,11 @@ class StudyDisplay(ProgressDisplay):
             self.failures.append((job, outcome))
             text.append("failed", "red").append(f" ({outcome.kind})")
         elif isinstance(outcome, Record):
-            text.append("ok" + "".join(f", mIoU {100 * by['image']['miou']:.1f} %" for by in outcome.metrics.values()))
+            means = {test: by["image"]["miou"] for test, by in outcome.metrics.items() if "miou" in by["image"]}
+            named = len(outcome.metrics) > 1
+            text.append(
+                ", ".join(["ok", *(f"{f'{test} ' * named}mIoU {100 * mean:.1f} %" for test, mean in means.items())])
+            )
         else:
             text.append(job.outcome() if isinstance(job, EfficiencyJob) else "tested")
         text.append(f", {'by another process' if event.elsewhere else duration(event.seconds)}")

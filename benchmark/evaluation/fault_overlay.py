@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmark import metrics
 from benchmark.config.protocol import Evaluation
-from benchmark.config.targets import Target
+from benchmark.config.targets import Target, is_via
 from benchmark.data.formats.images import UInt8Array
 
 Mask = NDArray[np.bool_]
@@ -38,7 +38,7 @@ def overlay(
         image: ``(H, W)`` below the colours; black by default.
     """
     truth, prediction = truth & ~ignore, prediction & ~ignore
-    if target == "via":
+    if is_via(target):
         faults = metrics.via_fault_map(truth, prediction)
     else:
         faults = metrics.fault_map(truth, prediction, border_px=limits.border_px, min_area_px=limits.min_area_px)

@@ -58,16 +58,17 @@ def probabilities(
     channels: int,
     batch: int,
     device: torch.device,
+    layers: int = 1,
     progress: Callable[[int], None] = lambda tiles: None,
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
     """Predict an image from top to bottom by a network or an ensemble in eval mode on ``device``.
 
     The memory is two rows of tiles as wide as the image, whatever its height. A GPU's float32 convolutions may keep
-    only TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`). ``progress`` receives the number of
-    new tiles.
+    only TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`). ``layers`` counts the network's
+    logits; ``progress`` receives the number of new tiles.
 
     Yields:
-        Rows of the image ``(n, W, channels)`` uint8 and the foreground's probabilities ``(n, W)`` in [0, 1].
+        Rows of the image ``(n, W, channels)`` uint8 and each layer's probabilities ``(L, n, W)`` in [0, 1].
 
     Raises:
         BrokenImageError: the image cannot be decoded.
@@ -77,8 +78,9 @@ def probabilities(
     def forward(tiles: UInt8Array) -> Probabilities:
         return _forward(network, tiles, device)
 
-    for image, layers in blended_rows(forward, source, grid, channels=channels, batch=batch, progress=progress):
-        yield image, layers[0]
+    yield from blended_rows(
+        forward, source, grid, channels=channels, batch=batch, layers=layers, progress=progress
+    )
 
 
 def blended_rows(

@@ -8,6 +8,7 @@ ends of neighbouring rows apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,14 +65,39 @@ class Components:
     def reach_interior(self, border_px: int) -> Mask:
         """Tell of each component, (count,), whether it has a pixel at least ``border_px`` from the image's edges."""
         height, width = self.shape
-        stride = width + 1
-        row = self.starts // stride
-        first = np.maximum(self.starts - row * stride, border_px)
-        last = np.minimum(self.ends - row * stride, width - border_px)
+        row, first, behind = self._rows()
+        first, last = np.maximum(first, border_px), np.minimum(behind, width - border_px)
         inside = (row >= border_px) & (row < height - border_px) & (first < last)
         reach = np.zeros(self.count, np.bool_)
         reach[self.labels[inside]] = True
         return reach
+
+    def boxes(self) -> Integers:
+        """Return each component's bounding box, ``(count, 4)``: left, top, and behind its last pixels right, bottom."""
+        row, first, behind = self._rows()
+        boxes = np.tile([self.shape[1], self.shape[0], 0, 0], (self.count, 1))
+        for column, least in ((0, first), (1, row)):
+            np.minimum.at(boxes[:, column], self.labels, least)
+        for column, most in ((2, behind), (3, row + 1)):
+            np.maximum.at(boxes[:, column], self.labels, most)
+        return boxes
+
+    def cuts(self) -> Iterator[tuple[int, int, Mask]]:
+        """Yield each component's left, its top, and its mask ``(h, w)`` cut to its bounding box."""
+        order = np.argsort(self.labels, kind="stable")
+        row, first, behind = (values[order] for values in self._rows())
+        begins = np.searchsorted(self.labels[order], np.arange(self.count + 1))
+        for index, (left, top, right, bottom) in enumerate(self.boxes().tolist()):
+            runs = slice(begins[index], begins[index + 1])
+            cut = np.zeros((bottom - top, right - left), np.bool_)
+            offset = (row[runs] - top) * (right - left) - left
+            cut.ravel()[ranges(offset + first[runs], offset + behind[runs])] = True
+            yield left, top, cut
+
+    def _rows(self) -> tuple[Integers, Integers, Integers]:
+        """Return each run's row, first column, and column behind its last."""
+        row = self.starts // (self.shape[1] + 1)
+        return row, self.starts - row * (self.shape[1] + 1), self.ends - row * (self.shape[1] + 1)
 
     def paint(self, chosen: Mask) -> Mask:
         """Return the ``(H, W)`` mask of the components that ``chosen``, (count,), holds."""

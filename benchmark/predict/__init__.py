@@ -5,7 +5,8 @@
 | input | ``inputs`` (files, folders, wildcards), ``reader`` (an image in strips of rows) |
 | tiles | ``tile_choice`` (their side), ``evaluation.tiles`` (their places and weights) |
 | work | ``fused_network`` (fast forwards), ``evaluation.sliding_window`` (blended tiles) |
-| output | ``outputs``; ``rasters`` (PNG, TIFF), ``overlay``, ``polygons`` (SVG, GDSII, OASIS) |
+| output | ``outputs``, ``written_files``; ``rasters`` (PNG, TIFF), ``overlay`` |
+| shapes | ``shape_files``; ``polygons`` (SVG, GDSII, OASIS), ``netlist`` |
 | a call | ``settings``, ``manifest`` (finished images), ``predict_images`` (image after image) |
 | other studies | ``overlap_study``; ``encoder_stages``, ``feature_maps`` and ``encoder_plot`` for the verb ``stages`` |
 | files for other programs | ``export`` |

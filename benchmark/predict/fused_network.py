@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
 from benchmark.evaluation.ensemble import averaged
-from benchmark.utils.errors import UserError
 from models.attention import plain_attention
 
 if TYPE_CHECKING:
@@ -98,13 +97,8 @@ def fuse_trained(trained: TrainedNetwork, device: torch.device, dtype: Dtype = "
     """Return a trained network of a study, ready for inference.
 
     Raises:
-        UserError: weights that cannot be used, or a network of several layers.
+        UserError: weights that cannot be used.
     """
-    if trained.layers:
-        raise UserError(
-            f"{trained.label}: marks {' and '.join(trained.layers)}; expected a network of one layer, since a "
-            f"prediction is one mask: train one with --set data.target={trained.layers[0]}"
-        )
     multiple = trained.entry.multiple
     side = min(trained.input_size, -(-SIDE // multiple) * multiple)
     return ready(trained.build(device), (1, trained.channels, side, side), dtype)

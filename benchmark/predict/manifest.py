@@ -18,13 +18,14 @@ from benchmark.utils.errors import UserError
 from benchmark.utils.files import read_limited, write_atomically
 
 FOLDER = "manifest"
-#: Every file that an image can leave beside its manifest: folders and endings.
+#: Every file that an image can leave beside its manifest: folders and endings; ``mask_via`` is a folder of a layer.
 KINDS = {
     "mask": (".png", ".tif"),
     "probability": (".png", ".tif"),
     "overlay": (".png",),
     "polygons": (".svg", ".gds", ".oas"),
     "vias": (".csv",),
+    "netlist": (".csv", ".json"),
 }
 BYTES = 1 << 20  # of a manifest, which has about a thousand
 
@@ -75,7 +76,8 @@ def digest(image: Path) -> str:
 
 def outputs_of(out: Path, stem: str) -> list[Path]:
     """Return an image's files beside its manifest."""
-    possible = (out / kind / f"{stem}{suffix}" for kind, suffixes in KINDS.items() for suffix in suffixes)
+    folders = ((folder, endings) for kind, endings in KINDS.items() for folder in (out / kind, *out.glob(f"{kind}_*")))
+    possible = (folder / f"{stem}{ending}" for folder, endings in folders for ending in endings)
     return [path for path in possible if path.is_file()]
 
 

@@ -36,7 +36,8 @@ MARKERS = "osD^vP*X<>h"
 class OverlapDifference:
     """A network's prediction under one overlap, against its prediction under the largest overlap.
 
-    Differences are of a pixel's probability; ``changed_px`` counts the pixels on the other side of the threshold.
+    Differences are of a pixel's probability; ``changed_px`` counts the pixels on the other side of the threshold. Each
+    layer's mask has pixels of its own.
     """
 
     model: str
@@ -99,7 +100,7 @@ def measure(
         rows = probabilities(
             subject.network, source, grid, channels=subject.channels, batch=batch, device=device, progress=advance
         )
-        return np.concatenate([probability for _, probability in rows])
+        return np.concatenate([probability for _, probability in rows], axis=1)
 
     reference = predicted(grids[-1])
     differences = []

@@ -129,8 +129,7 @@ class PredictionJob:
                 "tiles": len(grid),
                 "overlap": grid.rows.shared,
                 **computing(self.network, self.device),
-                "foreground_px": written.foreground_px,
-                "components": written.components,
+                **written.facts(),
                 "notes": written.notes,
             }
         manifest.write(self.out, image.stem, settings, facts, written.files)

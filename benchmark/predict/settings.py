@@ -25,8 +25,9 @@ class PredictSettings:
         dtype: number format of convolutions and matrix products.
         threshold: least probability of foreground.
         levels: the values of 16-bit images that become black and white; ``None`` for each image's own percentiles.
-        vias: whether components are listed and drawn as discs.
+        vias: whether components are listed and drawn as discs; of several layers, their names tell.
         polygons: whether an SVG is written.
+        layers: the network's, in the order of its logits; none for a single layer.
     """
 
     network: str
@@ -43,12 +44,19 @@ class PredictSettings:
     overlay: bool = True
     layouts: Layouts | None = None
     format: int = FORMAT
+    layers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a manifest holds them."""
         fields = asdict(self) | {"levels": list(self.levels) if self.levels else None}
-        del fields["layouts"]  # folders of versions without layout files continue
-        return fields | ({"layouts": self.layouts.to_json()} if self.layouts else {})
+        del fields["layouts"], fields["layers"]  # folders of versions without layout files or layers continue
+        fields |= {"layouts": self.layouts.to_json()} if self.layouts else {}
+        return fields | ({"layers": list(self.layers)} if self.layers else {})
+
+
+def folder_of(kind: str, layer: str) -> str:
+    """Return the folder of a kind of files: ``mask``, or of one of several layers ``mask_via``."""
+    return f"{kind}_{layer}" if layer else kind
 
 
 def finds_vias(trained: TrainedNetwork) -> bool:

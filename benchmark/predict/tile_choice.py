@@ -137,7 +137,7 @@ class TileTrial:
         rows = probabilities(
             self.network, part, grid, channels=self.channels, batch=self._batch(side), device=self.device
         )
-        return np.concatenate([values for _, values in rows]) >= self.threshold
+        return np.concatenate([values for _, values in rows], axis=1) >= self.threshold
 
 
 def tiles_per_forward(side: int) -> int:
@@ -149,9 +149,9 @@ def tiles_per_forward(side: int) -> int:
 
 
 def _agreement(expected: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float | None:
-    """Return the foreground IoU of two masks, ``None`` without foreground."""
-    either = int((expected | mask).sum())
-    return int((expected & mask).sum()) / either if either else None
+    """Return the least foreground IoU of any layer of masks ``(L, H, W)``, ``None`` without foreground."""
+    both, either = (masks.sum(axis=(1, 2)) for masks in (expected & mask, expected | mask))
+    return min((int(part) / int(whole) for part, whole in zip(both, either, strict=True) if whole), default=None)
 
 
 def _in_words(agreement: float) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.config import code_identity, registry
 from benchmark.config.protocol import load_protocol
 from benchmark.config.registry import ModelEntry
+from benchmark.config.targets import JOIN, checked, layers_of
 from benchmark.records.own_networks import select_networks
 from benchmark.records.user_folders import find_trained_study
 from benchmark.records.weights import (
@@ -22,9 +24,13 @@ from benchmark.records.weights import (
     read_weights,
 )
 from benchmark.utils.errors import UserError
+from benchmark.utils.words import counted
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+#: With so many logits a file's network is tried, to say how many it has.
+MOST_LAYERS = 8
 
 
 def chosen_networks(
@@ -34,6 +40,7 @@ def chosen_networks(
     study: str | None,
     weights: Sequence[Path] | None,
     size: int | None = None,
+    layers: str | None = None,
     train: str | None = None,
     repeat: int | None = None,
     repeats: str | None = None,
@@ -47,6 +54,7 @@ def chosen_networks(
         study: the value of ``--study``; ``None`` without it.
         weights: the values of ``--weights``; ``None`` without it.
         size: side of the training's inputs, which a file does not tell; ``None`` for the default protocol's.
+        layers: names of the layers that the file's network marks, separated by commas; ``None`` for a single one.
         train: the training set; ``None`` for a study's only one.
         repeat: which repeat; ``None`` for the best.
         repeats: several repeats of one network, which are all returned; ``None`` for ``repeat`` alone.
@@ -60,6 +68,8 @@ def chosen_networks(
             raise UserError("--study or --weights: expected the study of a training, or a file of weights")
         if size is not None:
             raise UserError(f"--trained-at {size}: for --weights only; a study knows the size of its inputs")
+        if layers is not None:
+            raise UserError(f"--layers {layers}: for --weights only; a study knows the layers of its networks")
         folder = find_trained_study(results, study)
         entries = select_networks(folder, models)
         if one and len(entries) > 1:
@@ -78,7 +88,7 @@ def chosen_networks(
     flags = {"--study": study, "--datasets": train, "--repeat": repeat, "--repeats": repeats}
     if given := [flag for flag, value in flags.items() if value is not None]:
         raise UserError(f"{', '.join(given)}: belongs to a study, not to --weights {file}; leave out one or the other")
-    return file.parent, [network_of_file(file, models, size)]
+    return file.parent, [network_of_file(file, models, size, layer_names(layers))]
 
 
 def one_file(weights: Sequence[Path]) -> Path:
@@ -95,7 +105,21 @@ def one_file(weights: Sequence[Path]) -> Path:
     return weights[0]
 
 
-def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedNetwork:
+def layer_names(text: str | None) -> tuple[str, ...]:
+    """Read ``--layers``: names separated by commas; a single one is that of a network of one layer.
+
+    Raises:
+        UserError: a name has other characters, or comes twice.
+    """
+    if text is None:
+        return ()
+    try:
+        return layers_of(checked(JOIN.join(part.strip() for part in text.split(","))))
+    except ValueError as error:
+        raise UserError(f"--layers {text}: {error}") from error
+
+
+def network_of_file(file: Path, model: str, size: int | None = None, layers: Sequence[str] = ()) -> TrainedNetwork:
     """Return a network with weights from elsewhere.
 
     Its images are gray or RGB, whichever fits the weights. Input size and threshold are those of the protocol
@@ -105,6 +129,7 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
         file: of weights, see :func:`benchmark.records.weights.read_tensors`.
         model: name of the network.
         size: side of the training's inputs, pixels; by default the protocol's.
+        layers: that the network marks, in the order of its logits; a single one needs no name.
 
     Raises:
         UserError: no such file or model, several models, weights of another network, or an impossible size.
@@ -115,21 +140,41 @@ def network_of_file(file: Path, model: str, size: int | None = None) -> TrainedN
     if not file.is_file():
         raise UserError(f"--weights {file}: no such file; expected a file of weights")
     (entry,), tensors = entries, read_tensors(file, read_weights(file))
-    networks = _by_channels(entry)
-    misfits = {channels: len(differences(each, network_state(each, tensors))) for channels, each in networks.items()}
+    classes = max(1, len(layers))
+    networks = _by_channels(entry, classes)
+    misfits = _misfits(networks, tensors)
     channels = min(misfits, key=misfits.__getitem__)
+    fitting = _fitting_classes(entry, tensors) if misfits[channels] else None
+    if fitting is not None:
+        raise UserError(
+            f"{file}: {counted(fitting, 'logit')}, but --layers names {', '.join(layers) or 'none'}; expected a name "
+            f"for each, in their order: {'leave the flag out' if fitting == 1 else 'such as --layers track,via'}"
+        )
     fill_network(networks[channels], file, tensors)  # refuses before any work
     if size is not None and size < 1:
         raise UserError(f"--trained-at {size}: expected the side of the training's inputs, pixels, 1 or more")
     side = size or load_protocol("paper").input.size // entry.multiple * entry.multiple or entry.multiple
     if side % entry.multiple:
         raise UserError(f"--trained-at {size}: {entry.name} takes sizes that are multiples of {entry.multiple}")
-    return TrainedNetwork(
-        entry, file, None, load_protocol("paper", [f"input.size={side}", f"input.channels={channels}"])
-    )
+    protocol = load_protocol("paper", [f"input.size={side}", f"input.channels={channels}"])
+    return TrainedNetwork(entry, file, None, protocol, tuple(layers) if classes > 1 else ())
 
 
-def input_channels(models: str, weights: Path | None, channels: int | None) -> int:
+def _misfits(networks: Mapping[int, nn.Module], tensors: Mapping[str, Tensor]) -> dict[int, int]:
+    """Return the number of tensors that do not fit each of several networks."""
+    return {key: len(differences(each, network_state(each, tensors))) for key, each in networks.items()}
+
+
+def _fitting_classes(entry: ModelEntry, tensors: Mapping[str, Tensor]) -> int | None:
+    """Return the number of logits with which a network has exactly a file's tensors, ``None`` if there is none."""
+    for classes in range(1, MOST_LAYERS + 1):
+        with contextlib.suppress(UserError):  # an own network may take one number alone
+            if 0 in _misfits(_by_channels(entry, classes), tensors).values():
+                return classes
+    return None
+
+
+def input_channels(models: str, weights: Path | None, channels: int | None, layers: Sequence[str] = ()) -> int:
     """Return the input channels for a measurement: those that a file's weights fit, or as asked, or 1.
 
     Raises:
@@ -137,13 +182,13 @@ def input_channels(models: str, weights: Path | None, channels: int | None) -> i
     """
     if weights is None:
         return channels or 1
-    fitting = network_of_file(weights, models).channels
+    fitting = network_of_file(weights, models, layers=layers).channels
     if channels not in (None, fitting):
         raise UserError(f"--channels {channels}: --weights {weights} are for {fitting}; leave it out")
     return fitting
 
 
-def _by_channels(entry: ModelEntry) -> dict[int, nn.Module]:
+def _by_channels(entry: ModelEntry, classes: int = 1) -> dict[int, nn.Module]:
     """Build a network for gray and for RGB images; many an own network takes only one of them.
 
     Raises:
@@ -153,7 +198,7 @@ def _by_channels(entry: ModelEntry) -> dict[int, nn.Module]:
     faults: list[tuple[str, Exception]] = []
     for channels in (1, 3):
         try:
-            networks[channels] = entry.build(in_channels=channels)
+            networks[channels] = entry.build(in_channels=channels, classes=classes)
         except UserError:
             raise
         except Exception as error:  # a user's code raises anything

@@ -36,6 +36,7 @@ class TrainedNetwork:
     file: Path  # of the weights, not read yet
     record: Record | None  # of the run that trained it; None for a file from elsewhere
     protocol: Protocol  # of the study
+    named: tuple[str, ...] = ()  # layers of a file from elsewhere, in the order of its logits; none for a single layer
 
     @property
     def label(self) -> str:
@@ -60,7 +61,9 @@ class TrainedNetwork:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that the network marks, in the order of its logits; none for a single layer."""
-        tests = self.record.test if self.record else ()
+        if self.record is None:
+            return self.named
+        tests = self.record.test
         layers = (layer_of(test) for test in tests if dataset_of(test) == dataset_of(tests[0]))
         return tuple(layer for layer in layers if layer)
 

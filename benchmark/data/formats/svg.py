@@ -122,7 +122,10 @@ def rasterise(label: SvgLabel) -> Layers:
         pen.polygon(np.rint(corners).astype(int).ravel().tolist(), fill=1)
     pen = ImageDraw.Draw(via)
     for x, y, radius in label.vias:
-        pen.ellipse(np.rint([x - radius, y - radius, x + radius, y + radius]).astype(int).tolist(), fill=1)
+        box = np.rint([x - radius, y - radius, x + radius, y + radius]).astype(int).tolist()
+        pen.ellipse(box, fill=1)
+        if box[:2] == box[2:]:  # an ellipse of one pixel draws nothing
+            pen.point(box[:2], fill=1)
     return Layers(np.asarray(track, np.bool_), np.asarray(via, np.bool_))
 
 

@@ -1,15 +1,17 @@
 """Writes polygons as GDSII or OASIS files that lie upright over their image.
 
-The file has one cell, named after the image, with one layer. The image's lower left corner is (0, 0), x goes to the
-right and y up. A fifth of a pixel is a whole number of database units (1 nm or a fraction), so every point is exact.
+The file has one cell, named after the image, with a layer for each of the prediction. The image's lower left corner is
+(0, 0), x goes to the right and y up. A fifth of a pixel is a whole number of database units (1 nm or a fraction), so
+every point is exact.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ MOST_DECIMALS = 4  # of a pixel pitch; more would only make the database unit sm
 EPOCH = datetime.datetime(1970, 1, 1)  # equal predictions give equal files
 
 Layer = tuple[int, int]
+#: Layer and data type by default.
+NUMBERS: Mapping[str, Layer] = {"track": (1, 0), "via": (2, 0)}
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,13 @@ class Layouts:
 
     Attributes:
         formats: ``gds``, ``oas`` or both.
-        track: layer and data type of tracks.
-        via: layer and data type of vias.
+        numbers: layer and data type of each layer of the prediction.
         tolerance: of outlines, pixels; 0 keeps them exact.
     """
 
     formats: tuple[str, ...]
     nm_per_pixel: float
-    track: Layer = (1, 0)
-    via: Layer = (2, 0)
+    numbers: tuple[tuple[str, Layer], ...] = tuple(NUMBERS.items())
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -71,36 +73,75 @@ class Layouts:
         """Database units in a fifth of a pixel."""
         return int(Fraction(repr(self.nm_per_pixel)) * self.per_nm / FIFTHS)
 
+    def number(self, layer: str) -> Layer:
+        """Return the layer and data type of a layer of the prediction."""
+        return dict(self.numbers)[layer]
+
     def fits(self, shape: tuple[int, int]) -> bool:
         """Tell whether four bytes hold the coordinates of an image of this height and width."""
         return max(shape) * FIFTHS * self.per_fifth <= FARTHEST
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a manifest holds them."""
-        return asdict(self) | {name: list(getattr(self, name)) for name in ("formats", "track", "via")}
+        numbers = {name: list(layer) for name, layer in self.numbers}
+        return {
+            "formats": list(self.formats),
+            "nm_per_pixel": self.nm_per_pixel,
+            **numbers,
+            "tolerance": self.tolerance,
+        }
 
 
-def read_layer_map(text: str) -> dict[str, Layer]:
-    """Read ``--layer-map``: ``track=68/20,via=67/44``, or one of them."""
+def numbered(layers: Sequence[str], given: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Number the layers of a prediction: as given, tracks 1/0 and vias 2/0 by default, others by the next free ones.
+
+    Example:
+        >>> numbered(["m1", "m2", "via"], {"m2": (68, 20)})
+        {'m1': (1, 0), 'm2': (68, 20), 'via': (2, 0)}
+
+    Raises:
+        UserError: two layers have one number.
+    """
+    known = {**NUMBERS, **given}
+    taken = {known[layer] for layer in layers if layer in known}
+    free = ((number, 0) for number in itertools.count(1) if (number, 0) not in taken)
+    numbers = {layer: known[layer] if layer in known else next(free) for layer in layers}
+    for layer, number in numbers.items():
+        if same := [other for other in layers if other != layer and numbers[other] == number]:
+            raise UserError(
+                f"--layer-map: {layer} and {same[0]} are both {number[0]}/{number[1]}; expected another number for "
+                f"each: change one, or add {same[0]}=LAYER/DATATYPE"
+            )
+    return numbers
+
+
+def read_layer_map(text: str, known: Sequence[str] = tuple(NUMBERS)) -> dict[str, Layer]:
+    """Read ``--layer-map``: ``track=68/20,via=67/44``, or some of the known layers.
+
+    Raises:
+        UserError: names the part that has another form, an unknown layer or a layer's second number.
+    """
     layers: dict[str, Layer] = {}
+    names = "|".join(map(re.escape, known))
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(track|via)\s*=\s*([0-9]{1,5})\s*/\s*([0-9]{1,5})\s*", part)
+        match = re.fullmatch(rf"\s*({names})\s*=\s*([0-9]{{1,5}})\s*/\s*([0-9]{{1,5}})\s*", part)
         if match is None or match[1] in layers or max(layer := (int(match[2]), int(match[3]))) > MOST_NUMBER:
             raise UserError(
-                f"--layer-map {text}: found {part!r}; expected track=LAYER/DATATYPE, via=LAYER/DATATYPE or both, with "
-                f"numbers up to {MOST_NUMBER}, such as track=68/20,via=67/44"
+                f"--layer-map {text}: found {part!r}; expected {'=LAYER/DATATYPE, '.join(known)}=LAYER/DATATYPE or "
+                f"some of them, with numbers up to {MOST_NUMBER}, such as {known[0]}=68/20"
             )
         layers[match[1]] = layer
     return layers
 
 
 def write(
-    path: Path, paths: Sequence[Integers], shape: tuple[int, int], layouts: Layouts, layer: Layer, name: str
+    path: Path, paths: Mapping[Layer, Sequence[Integers]], shape: tuple[int, int], layouts: Layouts, name: str
 ) -> None:
     """Write a GDSII or OASIS file, by the ending of its path.
 
-    Paths are closed, ``(n, 2)`` fifths of a pixel with y downwards, without holes, of at most ``MOST_POINTS``; the
-    shape is the height and width of the image. Characters of ``name`` that GDSII forbids in a cell's name become ``_``.
+    The paths of each layer are closed, ``(n, 2)`` fifths of a pixel with y downwards, without holes, of at most
+    ``MOST_POINTS``; the shape is the height and width of the image. Characters of ``name`` that GDSII forbids in a
+    cell's name become ``_``.
     """
     import gdstk
 
@@ -108,10 +149,11 @@ def write(
     library = gdstk.Library("predicted", unit=1000 * nanometre, precision=nanometre / layouts.per_nm)
     cell = library.new_cell(re.sub(r"[^A-Za-z0-9_?$]", "_", name))
     micrometres = float(Fraction(layouts.per_fifth, 1000 * layouts.per_nm))
-    for outline in paths:
-        x, y = outline.T
-        points = (x + 1j * (shape[0] * FIFTHS - y)) * micrometres
-        cell.add(gdstk.Polygon(points.tolist(), layer=layer[0], datatype=layer[1]))
+    for layer, outlines in paths.items():
+        for outline in outlines:
+            x, y = outline.T
+            points = (x + 1j * (shape[0] * FIFTHS - y)) * micrometres
+            cell.add(gdstk.Polygon(points.tolist(), layer=layer[0], datatype=layer[1]))
     with replacing(path) as temporary:
         if path.suffix == ".gds":
             library.write_gds(temporary, max_points=MOST_POINTS, timestamp=EPOCH)

@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmark.data.formats.svg import OUTLINE_INSIDE
+from benchmark.predict.polygons.circles import Circles
 from benchmark.predict.polygons.cuts import cut_open
 from benchmark.predict.polygons.outlines import Integers, Polygon
 
+NO_CIRCLES = np.zeros((0, 3))
 LEAST_POINTS = 3  # of a path that readers take for a polygon; a single pixel is one point three times
 
 
-def to_svg(shape: tuple[int, int], polygons: Iterable[Polygon] = (), discs: NDArray[np.float64] | None = None) -> str:
+def to_svg(shape: tuple[int, int], polygons: Iterable[Polygon] = (), circles: Circles = NO_CIRCLES) -> str:
     """Return an SVG of an image's size.
 
     Args:
         shape: height and width of the image.
         polygons: tracks, drawn exactly.
-        discs: vias ``(n, 3)``: centre x, centre y, radius; rounded to whole pixels, with a radius of at least one and
-            at most half the longer side.
+        circles: vias ``(n, 3)``: x and y of the centre's pixel, and the radius.
     """
     height, width = shape
     lines = [
@@ -36,9 +36,7 @@ def to_svg(shape: tuple[int, int], polygons: Iterable[Polygon] = (), discs: NDAr
     for polygon in polygons:
         drawn = " L".join(f"{x},{y}" for x, y in path_of(polygon).tolist())
         lines.append(f'<path d="M{drawn} Z" fill="lime"/>')
-    for x, y, radius in [] if discs is None else np.rint(discs).astype(int).tolist():
-        r = max(min(radius, max(shape) // 2), 1)
-        lines.append(f'<circle cx="{x}" cy="{y}" r="{r}" fill="red"/>')
+    lines += [f'<circle cx="{x:.10g}" cy="{y:.10g}" r="{r:g}" fill="red"/>' for x, y, r in circles.tolist()]
     return "\n".join([*lines, "</svg>", ""])
 
 

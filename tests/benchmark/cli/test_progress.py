@@ -14,7 +14,7 @@ import pytest
 from benchmark.cli.progress import ProgressDisplay, bar, open_console
 from benchmark.cli.study_display import StudyDisplay
 from benchmark.config.protocol import Protocol
-from benchmark.executors.events import Note, Packing, Started, Step
+from benchmark.executors.events import Finished, Note, Packing, Started, Step
 from benchmark.records.history import Round, history_csv
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.time_left import ExpectedJob, ExpectedWork
@@ -129,3 +129,16 @@ def test_building_of_a_dataset_is_told_at_its_start_and_end() -> None:
         "building omc-syn: 4/4 images",
         "omc: levels differ",
     ]
+
+
+def test_scores_of_several_tests_have_their_names(make_job: Callable[..., TrainJob], small: Protocol) -> None:
+    job, text = make_job(small), io.StringIO()
+    scores = {"omc@track": {"image": {"miou": 0.9121}}, "omc@via": {"image": {"miou": 0.5}}, "omc@metal": {"image": {}}}
+    several = job.record(status="ok", environment={}).model_copy(update={"metrics": scores})
+    alone = several.model_copy(update={"metrics": {"omc": {"image": {"miou": 0.9}}}})
+    with StudyDisplay(open_console(file=text), plan_of(job)) as display:
+        for record in (several, alone):
+            display.show(Finished(job, record, 3.0))
+    first, second = text.getvalue().splitlines()
+    assert "repeat 0: ok, omc@track mIoU 91.2 %, omc@via mIoU 50.0 %, 3 s; " in first
+    assert "repeat 0: ok, mIoU 90.0 %, 3 s; " in second

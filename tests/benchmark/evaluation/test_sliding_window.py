@@ -30,7 +30,7 @@ def predicted(network: nn.Module, path: Path, grid: TileGrid, batch: int = 3, ch
         result = list(probabilities(network, source, grid, channels=channels, batch=batch, device=CPU))
         image = source.read(0, source.shape[0], channels)
     np.testing.assert_array_equal(np.concatenate([rows for rows, _ in result]), image)
-    return np.concatenate([rows for _, rows in result])
+    return np.concatenate([rows for _, rows in result], axis=1)[0]
 
 
 def whole(network: nn.Module, image: NDArray[np.uint8], multiple: int) -> NDArray[np.float32]:
@@ -120,7 +120,7 @@ def test_progress_counts_every_tile_once(tmp_path: Path) -> None:
     counts: list[int] = []
     with open_source(path) as source:
         rows = probabilities(brightness(), source, grid, channels=1, batch=4, device=CPU, progress=counts.append)
-        assert sum(len(result) for _, result in rows) == 100
+        assert sum(result.shape[1] for _, result in rows) == 100
     assert sum(counts) == len(grid)
     assert max(counts) <= 4
 

@@ -21,9 +21,9 @@ from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.devices.precision import float32_precision
 from benchmark.predict import fused_network, outputs, predict_images
 from benchmark.predict.fused_network import FusedNetwork
-from benchmark.predict.outputs import discs_of
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
+from benchmark.predict.shape_files import discs_of
 from benchmark.records.weights import find_trained
 from tests.benchmark.conftest import Call
 from tests.benchmark.data.folder_makers import picture, save

@@ -12,7 +12,7 @@ from tests.benchmark.data.folder_makers import picture
 def made(image: np.ndarray, mask: np.ndarray, rows: int = 7) -> np.ndarray:
     result = Overlay(mask.shape, image.shape[-1])
     for top in range(0, len(mask), rows):
-        result.add(top, image[top : top + rows], mask[top : top + rows])
+        result.add(top, image[top : top + rows], mask[None, top : top + rows])
     return result.picture()
 
 

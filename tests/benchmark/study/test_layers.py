@@ -33,8 +33,7 @@ from benchmark.study.execute import execute
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
-from tests.benchmark.conftest import SMALL, Call
-from tests.benchmark.data.folder_makers import picture, save
+from tests.benchmark.conftest import SMALL
 from tests.benchmark.executors.in_process import InProcessExecutor
 
 TESTS = ("omc_omv-syn@track", "omc_omv-syn@via")
@@ -135,14 +134,6 @@ def test_other_weights_or_layers_make_runs_stale(root: Path, setting: str, diffe
     with pytest.raises(UserError, match=difference):
         make_plan(make(root, setting))
     assert len(make_plan(make(root, setting), replace_stale=True).todo) == 1
-
-
-def test_prediction_of_several_layers_is_refused(root: Path, call: Call, tmp_path: Path) -> None:
-    save(tmp_path / "a.png", picture(0))
-    flags = ("--models", "contextnet", "--results", root / "results", "--study", "both", "--out", "masks")
-    code, _, err = call("predict", "a.png", *flags)
-    assert code == 2
-    assert "marks track and via; expected a network of one layer" in err
 
 
 def test_report_has_a_block_a_layer_that_is_of_the_training_s_own_dataset(root: Path) -> None:

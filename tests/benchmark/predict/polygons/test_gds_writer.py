@@ -29,7 +29,7 @@ WINDOWS = 50
 def write(out: Path, stem: str, mask: Mask, wanted: Layouts, *, vias: bool = False) -> outputs.WrittenFiles:
     """Write what a network leaves that predicts a mask without a fault."""
     settings = PredictSettings("known", "", 1, 32, 8, 0.5, vias=vias, polygons=False, overlay=False, layouts=wanted)
-    rows = [(np.zeros((*mask.shape, 1), np.uint8), mask.astype(np.float32))]
+    rows = [(np.zeros((*mask.shape, 1), np.uint8), mask.astype(np.float32)[None])]
     return outputs.write(out, stem, mask.shape, rows, settings)
 
 
@@ -65,10 +65,10 @@ def check_round_trip(out: Path, index: int, ending: str, tolerance: float) -> No
     sample = generate(name, index, height=256, width=320, seed=7)
     vias = STANDINS[name].target == "via"
     mask = sample.via if vias else sample.track
-    expected = Layouts((ending,), 10.0, track=(68, 20), via=(67, 44), tolerance=tolerance)
+    expected = Layouts((ending,), 10.0, (("track", (68, 20)), ("via", (67, 44))), tolerance)
     written = write(out, f"{name}_{index}", mask, expected, vias=vias)
     labels = ndimage.label(mask, EIGHT)[0] if vias else sample.nets
-    assert written.components == labels.max()
+    assert written.components[""] == labels.max()
     check_file(out / "polygons" / f"{name}_{index}.{ending}", labels, (67, 44) if vias else (68, 20))
 
 
@@ -84,7 +84,7 @@ def check_cells(out: Path, count: int, tolerance: float) -> None:
         sample = show(window, Appearance())
         assert ((labels > 0) == sample.track).all()
         stem = f"sky130_{window.index}"
-        write(out, stem, sample.track, Layouts(("gds",), 10.0, track=(67, 20), tolerance=tolerance))
+        write(out, stem, sample.track, Layouts(("gds",), 10.0, (("track", (67, 20)),), tolerance))
         check_file(out / "polygons" / f"{stem}.gds", labels, (67, 20))
 
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.predict.polygons import outlines
+from benchmark.predict.polygons.circles import rounded
 from benchmark.predict.polygons.outlines import Polygon, trace
 from benchmark.predict.polygons.svg_writer import path_of, to_svg
 
@@ -132,7 +133,9 @@ def test_nothing_has_no_polygons() -> None:
 
 def test_discs_are_whole_circles_in_red(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
-    path.write_text(to_svg((40, 60), discs=np.array([[10.4, 20.6, 3.5], [30, 5, 0.2], [40, 20, 99]])))
+    path.write_text(
+        to_svg((40, 60), circles=rounded(np.array([[10.4, 20.6, 3.5], [30, 5, 0.2], [40, 20, 99]]), (40, 60)))
+    )
     result = read_svg(path)
     assert result.size == (40, 60)
     assert result.vias.tolist() == [[10, 21, 4], [30, 5, 1], [40, 20, 30]]

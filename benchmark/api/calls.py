@@ -241,6 +241,7 @@ def profile(
     *,
     channels: int | None = None,
     weights: str | Path | None = None,
+    layers: str | Sequence[str] | None = None,
     device: str = "auto",
     threads: int | None = None,
     dtype: DType = "float32",
@@ -253,6 +254,7 @@ def profile(
         size: side of a square input, or height and width, pixels.
         channels: of the input; by default 1, or those of ``weights``.
         weights: a file of one network's weights, as :func:`network` takes it; by default random ones.
+        layers: names of the layers that the networks mark, a logit each; by default a single one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of the CPU; all cores by default.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
@@ -275,7 +277,8 @@ def profile(
     if budget is not None:
         settings = settings.model_copy(update={"budget_seconds": budget})
     names, file = _joined(models), None if weights is None else Path(weights)
-    entries, channels = registry.select(names), input_channels(names, file, channels)
+    of_layers = layer_names(None if layers is None else _joined(layers))
+    entries, channels = registry.select(names), input_channels(names, file, channels, of_layers)
     figures = [
         Measurement.of(
             measure(
@@ -283,6 +286,7 @@ def profile(
                 height,
                 width,
                 in_channels=channels,
+                classes=max(1, len(of_layers)),
                 device=hardware.device,
                 dtype=dtype,
                 threads=hardware.threads_each,

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, Threads, TrainedAt, TrainedOn, Weights
+from benchmark.cli.options import (
+    FinishedStudy,
+    LayerNames,
+    Models,
+    Repeat,
+    Results,
+    Threads,
+    TrainedAt,
+    TrainedOn,
+    Weights,
+)
 from benchmark.devices.hardware_slots import cores
 from benchmark.utils.errors import UserError, require
 from benchmark.utils.files import check_folder
@@ -26,6 +36,7 @@ def export(
     study: FinishedStudy = None,
     weights: Weights = None,
     trained_at: TrainedAt = None,
+    layers: LayerNames = None,
     format_: Annotated[
         Literal["onnx", "torch"],
         typer.Option("--format", help="onnx, or torch: a program saved by torch.export (.pt2)."),
@@ -52,7 +63,7 @@ def export(
     from benchmark.records.chosen_networks import chosen_networks
 
     folder, networks = chosen_networks(
-        results, models, study=study, weights=weights, size=trained_at, train=dataset, repeat=repeat
+        results, models, study=study, weights=weights, size=trained_at, layers=layers, train=dataset, repeat=repeat
     )
     target = out or folder / "export"
     check_folder("--out", target)

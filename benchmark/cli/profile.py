@@ -33,6 +33,10 @@ def profile(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Weights of one network, as predict takes them; default: random ones."),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Layers that the networks mark, a logit each; default: a single one."),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(min=1, help="Seconds for a network's timings in one setting; tables name the number of timings."),
@@ -54,7 +58,7 @@ def profile(
     from benchmark.data.fingerprint import HashCache
     from benchmark.executors.events import Finished
     from benchmark.executors.local import LocalExecutor
-    from benchmark.records.chosen_networks import input_channels, one_file
+    from benchmark.records.chosen_networks import input_channels, layer_names, one_file
     from benchmark.records.own_networks import keep_networks
     from benchmark.records.run_record import Failure
     from benchmark.report import build
@@ -67,10 +71,15 @@ def profile(
     console, folder = open_console(), study_folder(results, study)
     hardware = _devices(devices, threads, console)
     file = one_file(weights) if weights else None
-    entries, channels = registry.select(models), input_channels(models, file, channels)
+    names = layer_names(layers)
+    entries, channels = registry.select(models), input_channels(models, file, channels, names)
     start = FileStart(file).weights(models, 0, HashCache(None)) if file else None
     jobs = measure_study.profile_jobs(
-        *(folder, entries, sizes, dtypes, hardware, channels), forms=form, budget_s=budget, weights=start
+        *(folder, entries, sizes, dtypes, hardware, channels),
+        forms=form,
+        budget_s=budget,
+        weights=start,
+        classes=max(1, len(names)),
     )
     if "graph" in form and any(machine.kind == "cpu" for machine in hardware):
         console.print("left out: --execution graph on a CPU, which has no CUDA graphs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from benchmark.cli.options import FinishedStudy, Models, Repeat, Results, TrainedOn, Weights
+from benchmark.cli.options import FinishedStudy, LayerNames, Models, Repeat, Results, TrainedOn, Weights
 from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def stages(
     image: Annotated[Path, typer.Option(help="Image that the networks see.")],
     study: FinishedStudy = None,
     weights: Weights = None,
+    layers: LayerNames = None,
     results: Results = Path("results"),
     dataset: TrainedOn = None,
     repeat: Repeat = None,
@@ -53,7 +54,9 @@ def stages(
     from benchmark.report.plots import plot_style
     from benchmark.utils.files import check_folder, write_atomically
 
-    folder, networks = chosen_networks(results, models, study=study, weights=weights, train=dataset, repeat=repeat)
+    folder, networks = chosen_networks(
+        results, models, study=study, weights=weights, layers=layers, train=dataset, repeat=repeat
+    )
     target = out or folder / "stages"
     check_folder("--out", target)
     area = _area(image, window, min(network.input_size for network in networks))

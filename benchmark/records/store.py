@@ -92,10 +92,19 @@ class Store:
         return self.folder / "runs" / "+".join(train) / model / str(repeat)
 
     def efficiency_file(
-        self, model: str, size: int, device: str, dtype: str = "float32", *, channels: int = 1, form: Form = "eager"
+        self,
+        model: str,
+        size: int,
+        device: str,
+        dtype: str = "float32",
+        *,
+        channels: int = 1,
+        classes: int = 1,
+        form: Form = "eager",
     ) -> Path:
         """Return the file of a network's efficiency figures; all GPUs share one, as ``cuda``."""
         shape = f"{size}x{size}" if channels == 1 else f"{size}x{size}x{channels}"
+        shape += f".{classes}layers" if classes > 1 else ""
         setting = f"{shape}.{device.partition(':')[0]}.{dtype}{'' if form == 'eager' else f'.{form}'}"
         return self.folder / "efficiency" / f"{model}.{setting}.json"
 

@@ -77,6 +77,7 @@ class Setting:
     torch: str
     replay: str = ""
     freed_memory: str = ""
+    layers: int = 0  # logits of a network of several layers
 
     @classmethod
     def of(cls, record: EfficiencyRecord) -> Setting:
@@ -90,12 +91,14 @@ class Setting:
             torch=record.torch,
             replay=WORDS["graph"] if record.settings.cuda_graph else "",
             freed_memory=record.freed_memory or "",
+            layers=record.classes if record.classes > 1 else 0,
         )
 
     @property
     def facts(self) -> dict[str, str | int]:
         """Conditions in the words of tables; those that earlier releases did not know only if they apply."""
-        facts = {name: value for name, value in asdict(self).items() if value or name not in ("replay", "freed_memory")}
+        later = ("replay", "freed_memory", "layers")
+        facts = {name: value for name, value in asdict(self).items() if value or name not in later}
         return {**facts, "batch": 1}
 
     @property
@@ -129,7 +132,9 @@ class Setting:
         threads = counted(self.threads, "thread")
         layout = "" if self.memory_format == "contiguous" else self.memory_format
         compiled = f"torch.compile {self.compile_mode}" if self.compile_mode else ""
-        return ", ".join(filter(None, (self.device, self.dtype, "batch 1", threads, layout, compiled, self.replay)))
+        layers = counted(self.layers, "layer") if self.layers else ""
+        parts = (self.device, self.dtype, "batch 1", threads, layout, compiled, self.replay, layers)
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -227,12 +232,14 @@ class StudyResults:
         return max(trained, key=lambda tested: len(tested.record.members), default=None)
 
     def measured_for(self, dataset: str) -> list[Measurement]:
-        """Return the efficiency figures at a dataset's input size and channels."""
+        """Return the efficiency figures at a dataset's input size and channels, of networks of its layers."""
         if self.protocol is None:
             return []
         settings, name = self.protocol.input, dataset_of(dataset)
         shape = f"{settings.size_for(name)}×{settings.size_for(name)}", settings.channels_for(name)
-        return [found for found in self.efficiency if (found.setting.size, found.setting.channels) == shape]
+        tests = {test for run in self.runs for test in run.record.test if dataset_of(test) == name}
+        fitting = [found for found in self.efficiency if (found.setting.size, found.setting.channels) == shape]
+        return [found for found in fitting if max(1, found.setting.layers) == max(1, len(tests))]
 
 
 def comparable(measured: Sequence[Measurement], models: Set[str]) -> list[Measurement]:
@@ -266,7 +273,7 @@ def _device(measurement: Measurement) -> Hashable:
     """Return what measurements share whose rates can be compared; older files do not tell machines of a kind apart."""
     # Neither rate depends on the network's input.
     return replace(
-        measurement.setting, height=0, width=0, channels=0
+        measurement.setting, height=0, width=0, channels=0, layers=0
     ), measurement.record.origin and measurement.record.origin.machine
 
 

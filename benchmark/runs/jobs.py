@@ -178,6 +178,7 @@ class EfficiencyJob:
     seen: int = 0
     anew: bool = False  # take over no figures of another study
     weights: Weights | None = None  # None for random ones
+    classes: int = 1  # logits, one a layer
 
     exclusive: ClassVar[bool] = True
     log: ClassVar[None] = None
@@ -191,7 +192,8 @@ class EfficiencyJob:
     def label(self) -> str:
         """Name of the measurement in terminal lines."""
         form = "" if self.form == "eager" else f" {self.form}"
-        return f"{self.entry.name} {self.size}x{self.size} {self.dtype}{form} efficiency"
+        layers = f" {self.classes} layers" if self.classes > 1 else ""
+        return f"{self.entry.name} {self.size}x{self.size} {self.dtype}{form}{layers} efficiency"
 
     @property
     def folder(self) -> Path:
@@ -202,7 +204,10 @@ class EfficiencyJob:
     def file(self) -> Path:
         """File of the figures."""
         return Store(self.study).efficiency_file(
-            self.entry.name, self.size, self.device, self.dtype, channels=self.channels, form=self.form
+            *(self.entry.name, self.size, self.device, self.dtype),
+            channels=self.channels,
+            classes=self.classes,
+            form=self.form,
         )
 
     def on(self, device: str) -> EfficiencyJob:
@@ -217,7 +222,9 @@ class EfficiencyJob:
         """Return the figures on disk if they match this network's code, the GPU or, on a CPU, the thread count."""
         record = measurements.read(self.file)
         weights = self.weights and self.weights.facts.sha256[:16]
-        if record is None or not measurements.is_of(record, self.entry) or record.weights != weights:
+        if record is None or not measurements.is_of(record, self.entry):
+            return None
+        if (record.weights, record.classes) != (weights, self.classes):
             return None
         if record.device == "cuda":
             return record if measurements.device_name(self.device) in ("", record.device_name) else None
@@ -227,9 +234,10 @@ class EfficiencyJob:
         """Return figures of another study that a measurement now would repeat, marked with that study, or ``None``."""
         others = () if self.anew else measurements.Figures(self.study, self.device).elsewhere(self.file.name)
         for study, record in others:
-            if record.in_channels == self.channels and measurements.would_be_measured_again(
-                record, self.entry, self.device, self.threads, self.settings
-            ):
+            if (record.in_channels, record.classes) == (
+                self.channels,
+                self.classes,
+            ) and measurements.would_be_measured_again(record, self.entry, self.device, self.threads, self.settings):
                 assert record.origin is not None
                 origin = record.origin.model_copy(update={"taken_from": record.origin.taken_from or study})
                 return record.model_copy(update={"origin": origin})

@@ -104,6 +104,7 @@ def _measure(job: EfficiencyJob) -> None:
             job.size,
             job.size,
             in_channels=job.channels,
+            classes=job.classes,
             device=job.device,
             dtype=job.dtype,
             threads=job.threads,

@@ -29,13 +29,15 @@ def profile_jobs(
     forms: str = "eager",
     budget_s: float | None = None,
     weights: Weights | None = None,
+    classes: int = 1,
 ) -> list[EfficiencyJob]:
     """Return one measurement per network, size, number format, form and device; networks vary fastest.
 
     With several devices, CUDA graphs are measured on GPUs only.
 
     ``sizes``, ``dtypes`` and ``forms`` are lists as the flags take them; ``budget_s`` limits warm-up, timings and
-    throughput of each measurement, ``None`` takes the full protocol. ``weights`` are those of the only network.
+    throughput of each measurement, ``None`` takes the full protocol. ``weights`` are those of the only network;
+    ``classes`` counts the logits.
 
     Raises:
         UserError: a size is no number or a network does not take it, a number format or form is unknown, or CUDA graphs
@@ -57,6 +59,7 @@ def profile_jobs(
             *(folder, entry, size, channels, node.device, node.threads, THROUGHPUT_S, dtype, form, budget_s),
             anew=True,
             weights=weights,
+            classes=classes,
         ).planned()
         for node, size, dtype, form in measurable
         for entry in entries

@@ -106,7 +106,7 @@ class Study:
 
     def _job(self, entry: ModelEntry, task: Task, digest: str) -> TrainJob:
         model, device = code_identity.identity(entry), self.hardware.device
-        channels = task.channels(self.protocol)
+        channels, classes = task.channels(self.protocol), len(task.layers)
         sizes = dict.fromkeys(self.protocol.input.size_for(source.name) for source in task.test)
         return TrainJob(
             study=self.folder,
@@ -116,7 +116,8 @@ class Study:
             protocol=self.protocol,
             key_parts=KeyParts(protocol=digest, data=task.fingerprint, model=model, behaviour=BEHAVIOUR, repeat=0),
             efficiency=tuple(
-                self.store.efficiency_file(entry.name, size, device, channels=channels).name for size in sizes
+                self.store.efficiency_file(entry.name, size, device, channels=channels, classes=classes).name
+                for size in sizes
             ),
             cache=self.cache,
             device=device,
@@ -129,14 +130,19 @@ class Study:
     def measurements(self) -> list[EfficiencyJob]:
         """Return one job per network and input size without figures for this kind of device and thread count."""
         settings, hardware = self.protocol.input, self.hardware
-        names = [source.name for source in self.tested]
-        inputs = sorted({(settings.size_for(name), settings.channels_for(name)) for name in names})
+        inputs = sorted(
+            {
+                (settings.size_for(source.name), settings.channels_for(source.name), len(source.layers))
+                for source in self.tested
+            }
+        )
         jobs = (
             EfficiencyJob(
                 *(self.folder, entry, size, channels, hardware.device, hardware.threads, THROUGHPUT_S),
                 budget_s=self.protocol.efficiency.budget_seconds,
+                classes=classes,
             ).planned()
-            for size, channels in inputs
+            for size, channels, classes in inputs
             for entry in self.models
         )
         return [job for job in jobs if job.stored() is None]

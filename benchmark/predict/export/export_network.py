@@ -147,7 +147,9 @@ def describe(trained: TrainedNetwork, study: str, kind: Format, span: Range) -> 
         "repeat": str(trained.record.repeat) if trained.record else "",
         "weights_sha256": hashlib.sha256(read_weights(trained.file)).hexdigest(),
         "input": f"{INPUT}: float32 (batch, {channels}, {size}), {pixels}, [0, 1]: 8-bit values / 255",
-        "output": f"{OUTPUT}: float32 (batch, 1, {size}), foreground's probability = sigmoid({OUTPUT})",
+        "output": f"{OUTPUT}: float32 (batch, {max(1, len(trained.layers))}, {size}), foreground's probability = "
+        f"sigmoid({OUTPUT})",
+        **({"layers": ", ".join(trained.layers)} if trained.layers else {}),
         "threshold": f"{trained.protocol.evaluation.threshold:g} of the probability, itself included",
         "size": f"{side}x{side} only" if fixed else f"multiples of {span.step}, at least {span.least}",
         "size_multiple": str(trained.entry.multiple if fixed else span.step),

@@ -190,3 +190,26 @@ def test_weights_of_another_network_or_of_other_channels_are_one_message(call: C
     code, _, err = call(*arguments)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "lab.pth: does not fit the network: features.weight is 4x1x3x3 here and none there" in err
+
+
+@pytest.mark.usefixtures("no_gpu", "in_process")
+def test_layers_are_logits_with_figures_of_their_own(call: Call) -> None:
+    tiny = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--device", "cpu")
+    assert call(*tiny, "--budget", "1")[0] == 0
+    code, out, err = call(*tiny, "--budget", "1", "--layers", "track,via")
+    assert code == 0, err
+    assert "tinynet 32x32 float32 2 layers efficiency on cpu: measured" in out
+    files = {
+        path.name: EfficiencyRecord.from_json(path.read_bytes())
+        for path in Path("results/profile/efficiency").glob("*")
+    }
+    assert {name: record.classes for name, record in files.items()} == {
+        "tinynet.32x32.cpu.float32.json": 1,
+        "tinynet.32x32.2layers.cpu.float32.json": 2,
+    }
+    single, double = (files[name].params for name in sorted(files, reverse=True))
+    assert double - single == 4 + 1  # weights and bias of a logit
+    page = Path("results/profile/report/tables/efficiency.md").read_text("utf-8")
+    assert page.count(", 2 layers") == 1
+    code, _, err = call(*tiny, "--layers", "track,track")
+    assert (code, "names a layer twice" in err) == (2, True)

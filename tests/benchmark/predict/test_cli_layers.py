@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,10 @@ from benchmark.data.formats.all_formats import read_label
 from benchmark.data.synthetic import generate
 from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.predict.export import export_network
 from benchmark.predict.overlay import COLOURS, LEGEND
+from benchmark.records.efficiency_record import EfficiencySettings
+from benchmark.records.export_record import ExportRecord
 from benchmark.records.store import WEIGHTS
 from benchmark.runs.train import train_and_test
 from benchmark.study.plan import make_plan
@@ -217,3 +221,39 @@ def test_overlaps_are_studied_for_all_layers_together(call: Call, layered: Path,
     code, out, err = call(*flags)
     assert code == 0, err
     assert f"of {2 * 150 * 170:,} mask pixels differ" in out
+
+
+def test_export_has_a_channel_a_layer_and_names_them(
+    call: Call, layered: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_network, "TIMING", EfficiencySettings(warm_up=0, min_iterations=3, min_seconds=0))
+    study = ("--results", str(layered), "--study", "both", "--models", TINYNET, "--out", "export", "--threads", "1")
+    formats = ["torch", *(["onnx"] if all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))) else [])]
+    for name in formats:
+        code, _, err = call("export", *study, "--format", name, "--image", "a.png")
+        assert code == 0, err
+    for file in (tmp_path / "export").glob("*.json"):
+        record = ExportRecord.from_json(file.read_bytes())
+        assert record.metadata["layers"] == "track, via"
+        assert record.metadata["output"].startswith("logits: float32 (batch, 2, height, width), foreground's")
+        assert {check.pixels for check in record.checks if check.input == "a.png"} == {2 * 32 * 32}
+        assert sum(check.differing_pixels for check in record.checks) == 0
+    (file,) = (tmp_path / "export").glob("*.pt2")
+    logits = torch.export.load(file).module()(torch.full((1, 1, 32, 32), (TRACK + 10) / 255))
+    assert (logits >= 0).flatten(2).all(2).tolist() == [[True, False]]
+    save_file(steps(100, 200).state_dict(), "lab.safetensors")
+    lab = ("--weights", "lab.safetensors", "--models", TINYNET, "--trained-at", "32", "--threads", "1")
+    code, _, err = call("export", *lab, "--layers", "m1,m2", "--format", "torch", "--out", "lab")
+    assert code == 0, err
+    assert json.loads(Path("lab/tinynet.lab.pt2.json").read_text())["metadata"]["layers"] == "m1, m2"
+
+
+def test_stages_draw_a_network_of_several_layers(call: Call, layered: Path, image: Path) -> None:
+    study = ("--results", str(layered), "--study", "both", "--models", TINYNET, "--out", "stages")
+    code, out, err = call("stages", *study, "--image", "a.png")
+    assert code == 0, err
+    assert "omc_omv-syn/tinynet/" in out
+    assert Path("stages/omc_omv-syn.a.principal.png").is_file()
+    save_file(steps(100, 200).state_dict(), "lab.safetensors")
+    lab = ("--weights", "lab.safetensors", "--models", TINYNET, "--layers", "track,via")
+    assert call("stages", *lab, "--image", "a.png", "--out", "lab")[0] == 0

@@ -19,7 +19,7 @@ from benchmark.config import registry
 from benchmark.data.formats.images import OWN_LEVELS
 from benchmark.data.formats.svg import rasterise, read_svg
 from benchmark.devices.precision import float32_precision
-from benchmark.predict import fused_network, outputs, predict_images
+from benchmark.predict import fused_network, outputs, predict_images, shape_files
 from benchmark.predict.fused_network import FusedNetwork
 from benchmark.predict.polygons.outlines import trace
 from benchmark.predict.settings import finds_vias
@@ -233,7 +233,7 @@ def test_image_too_large_for_the_memory_loses_no_other(
 ) -> None:
     save(tmp_path / "a.png", np.vstack([frame, frame]))
     save(tmp_path / "b.png", frame)
-    original = outputs.trace
+    original = shape_files.trace
 
     def limited(mask: np.ndarray) -> object:
         if mask.size > frame.size:
@@ -241,7 +241,7 @@ def test_image_too_large_for_the_memory_loses_no_other(
         return original(mask)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "trace", limited)
+        patch.setattr(shape_files, "trace", limited)
         code, out, _ = predict("a.png", "b.png")
     assert code == 1
     assert "out: 1 predicted, 1 broken" in out

@@ -128,7 +128,9 @@ def write_efficiency(
             **changes,
         }
     )  # fmt: skip
-    file = Store(folder).efficiency_file(model, size, device, record.dtype, form=record.settings.form)
+    file = Store(folder).efficiency_file(
+        model, size, device, record.dtype, classes=record.classes, form=record.settings.form
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(record.to_json())
 

@@ -35,6 +35,7 @@ from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.executors.in_process import InProcessExecutor
+from tests.benchmark.report import fake
 
 TESTS = ("omc_omv-syn@track", "omc_omv-syn@via")
 CPU = torch.device("cpu")
@@ -161,3 +162,21 @@ def test_renamed_report_keeps_layers_and_no_name_of_the_dataset(root: Path) -> N
     (run,) = study.runs
     assert run.record.test == tuple(run.scores) == ("chip-syn@track", "chip-syn@via")
     assert study.references.keys() == {"chip-syn@track", "chip-syn@via"}
+
+
+def test_efficiency_is_that_of_a_network_with_a_logit_a_layer(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    study = make(tmp_path)
+    assert [job.classes for job in make_plan(study).measurements] == [2]
+    for classes in (1, 2):
+        fake.write_efficiency(study.folder, "contextnet", 32, threads=1, classes=classes)
+    results = read_study(study.folder)
+    (run,) = results.runs
+    assert run.record.efficiency == ("contextnet.32x32.2layers.cpu.float32.json",)
+    for test in TESTS:
+        (measured,) = results.measured_for(test)
+        assert measured.record.classes == 2
+        assert measured.setting.describe().endswith(", 2 layers")
+        assert measured.setting.facts["layers"] == 2
+    assert make_plan(study).measurements == []
+    assert make(tmp_path, "data.target=track").measurements() == []  # the other file

@@ -85,10 +85,13 @@ class ReadyNetwork:
         picture = Path(image) if isinstance(image, str | Path) else np.asarray(image)
         trained, channels = self.trained, self.trained.channels
         multiple, threshold = trained.entry.multiple, trained.protocol.evaluation.threshold
+        layers = max(1, len(self.layers))
         with open_source(picture) as source:  # refuses other pixels before any work
             if tile is None:
                 trial = TileTrial(
-                    *(self.module, trained.input_size, multiple, channels, threshold, self.device, batch), source.levels
+                    *(self.module, trained.input_size, multiple, channels, threshold, self.device, batch),
+                    source.levels,
+                    layers,
                 )
                 tile = trial.choose([picture]).side
             grid = TileGrid.of(source.shape, tile, tile // OVERLAP if overlap is None else overlap, multiple)
@@ -104,6 +107,7 @@ class ReadyNetwork:
                     channels=channels,
                     batch=batch or tiles_per_forward(tile),
                     device=self.device,
+                    layers=layers,
                     progress=advance,
                 )
                 values = np.concatenate([values for _, values in rows], axis=1)

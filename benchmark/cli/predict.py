@@ -199,7 +199,9 @@ def predict(
     choice = TileChoice(least, "--tile")
     if tile is None:
         facts = network.input_size, network.entry.multiple, network.channels, settings.threshold, torch_device, batch
-        trial = TileTrial(fused, *facts, Levels(*settings.levels) if settings.levels else None)
+        trial = TileTrial(
+            *(fused, *facts, Levels(*settings.levels) if settings.levels else None), max(1, len(network.layers))
+        )
         new = [file for file in files if not manifest.is_known(out, file.stem)]
         choice = trial.keep(kept, new, out) if kept else trial.choose(files)
         chosen = choice.side // OVERLAP if overlap is None else overlap
@@ -289,6 +291,7 @@ def _study_overlaps(
                 tile or network.input_size,
                 network.entry.multiple,
                 network.protocol.evaluation.threshold if threshold is None else threshold,
+                max(1, len(network.layers)),
             )
             with bar(network.label) as progress:
                 lines = overlap_study.measure(

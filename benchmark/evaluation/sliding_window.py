@@ -78,9 +78,7 @@ def probabilities(
     def forward(tiles: UInt8Array) -> Probabilities:
         return _forward(network, tiles, device)
 
-    yield from blended_rows(
-        forward, source, grid, channels=channels, batch=batch, layers=layers, progress=progress
-    )
+    yield from blended_rows(forward, source, grid, channels=channels, batch=batch, layers=layers, progress=progress)
 
 
 def blended_rows(

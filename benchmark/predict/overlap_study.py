@@ -60,6 +60,7 @@ class StudiedNetwork:
     tile: int
     multiple: int
     threshold: float
+    layers: int = 1
 
 
 def measure(
@@ -98,7 +99,12 @@ def measure(
 
     def predicted(grid: TileGrid) -> Probabilities:
         rows = probabilities(
-            subject.network, source, grid, channels=subject.channels, batch=batch, device=device, progress=advance
+            *(subject.network, source, grid),
+            channels=subject.channels,
+            batch=batch,
+            device=device,
+            layers=subject.layers,
+            progress=advance,
         )
         return np.concatenate([probability for _, probability in rows], axis=1)
 

@@ -107,7 +107,8 @@ class PredictionJob:
             progress(image, 0, len(grid))
             rows = probabilities(
                 self.network, source, grid,
-                channels=settings.channels, batch=self.batch, device=self.device, progress=advance,
+                channels=settings.channels, batch=self.batch, device=self.device, layers=max(1, len(settings.layers)),
+                progress=advance,
             )  # fmt: skip
             begin = functools.partial(manifest.begin, self.out, image, content, settings, checked)
             written = outputs.write(self.out, image.stem, source.shape, rows, settings, begin)

@@ -49,6 +49,7 @@ class TileTrial:
         multiple: divisor of the sides of the network's inputs.
         batch: tiles of a forward; ``None`` for :func:`tiles_per_forward`.
         levels: the values of 16-bit images that become black and white.
+        layers: number of the network's logits.
     """
 
     network: nn.Module
@@ -59,6 +60,7 @@ class TileTrial:
     device: torch.device
     batch: int | None = None
     levels: Levels | None = None
+    layers: int = 1
 
     def choose(self, images: Sequence[Path | Pixels]) -> TileChoice:
         """Return the largest side that predicts as the training's does and that memory and all images allow.
@@ -135,7 +137,11 @@ class TileTrial:
     def _mask(self, part: ArrayRows, side: int) -> NDArray[np.bool_]:
         grid = TileGrid.of(part.shape, side, side // OVERLAP, self.multiple)
         rows = probabilities(
-            self.network, part, grid, channels=self.channels, batch=self._batch(side), device=self.device
+            *(self.network, part, grid),
+            channels=self.channels,
+            batch=self._batch(side),
+            device=self.device,
+            layers=self.layers,
         )
         return np.concatenate([values for _, values in rows], axis=1) >= self.threshold
 

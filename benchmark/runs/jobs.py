@@ -203,12 +203,8 @@ class EfficiencyJob:
     @property
     def file(self) -> Path:
         """File of the figures."""
-        return Store(self.study).efficiency_file(
-            *(self.entry.name, self.size, self.device, self.dtype),
-            channels=self.channels,
-            classes=self.classes,
-            form=self.form,
-        )
+        names = (self.entry.name, self.size, self.device, self.dtype)
+        return Store(self.study).efficiency_file(*names, channels=self.channels, classes=self.classes, form=self.form)
 
     def on(self, device: str) -> EfficiencyJob:
         """Return the same measurement on another device."""
@@ -220,11 +216,9 @@ class EfficiencyJob:
 
     def stored(self) -> EfficiencyRecord | None:
         """Return the figures on disk if they match this network's code, the GPU or, on a CPU, the thread count."""
-        record = measurements.read(self.file)
+        record = measurements.read(self.file)  # its name tells the number of logits
         weights = self.weights and self.weights.facts.sha256[:16]
-        if record is None or not measurements.is_of(record, self.entry):
-            return None
-        if (record.weights, record.classes) != (weights, self.classes):
+        if record is None or not measurements.is_of(record, self.entry) or record.weights != weights:
             return None
         if record.device == "cuda":
             return record if measurements.device_name(self.device) in ("", record.device_name) else None
@@ -234,10 +228,9 @@ class EfficiencyJob:
         """Return figures of another study that a measurement now would repeat, marked with that study, or ``None``."""
         others = () if self.anew else measurements.Figures(self.study, self.device).elsewhere(self.file.name)
         for study, record in others:
-            if (record.in_channels, record.classes) == (
-                self.channels,
-                self.classes,
-            ) and measurements.would_be_measured_again(record, self.entry, self.device, self.threads, self.settings):
+            asked = (self.entry, self.device, self.threads, self.settings)
+            same = (record.in_channels, record.classes) == (self.channels, self.classes)
+            if same and measurements.would_be_measured_again(record, *asked):
                 assert record.origin is not None
                 origin = record.origin.model_copy(update={"taken_from": record.origin.taken_from or study})
                 return record.model_copy(update={"origin": origin})

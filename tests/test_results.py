@@ -29,9 +29,10 @@ def committed() -> list[Path]:
     return [path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file()]
 
 
-def test_repository_is_small(committed: list[Path]) -> None:
+def test_repository_is_small_and_has_few_results(committed: list[Path]) -> None:
     assert sum(path.stat().st_size for path in committed) < 20_000_000
     results = [path for path in committed if path.is_relative_to(ROOT / "results")]
+    assert len(results) < 400
     assert sum(path.stat().st_size for path in results) < 15_000_000
     assert not [path for path in results if path.suffix in (".safetensors", ".pt", ".log")]
 

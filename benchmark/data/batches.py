@@ -52,7 +52,8 @@ class TrainingBatches:
         self.micro_batch = min(map(protocol.training.micro_batch_for, names))
         self.has_ignored = any(pack.has_ignored for pack, _ in parts)
         self.layers = parts[0][0].layers
-        self.places = {pack.dataset: tile_blocks.places_of(pack.tiles, indices) for pack, indices in parts}
+        blocks = protocol.training.crops == "block"
+        self.places = {pack.dataset: tile_blocks.places_of(pack.tiles, indices) for pack, indices in parts if blocks}
         self.seed = seeds.derive(protocol.seed, "order", "+".join(names), repeat)
 
     def __len__(self) -> int:

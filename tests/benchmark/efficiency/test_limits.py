@@ -42,19 +42,24 @@ def test_products_are_enlarged_until_one_takes_long_enough(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("small")
 def test_limits_are_near_what_numpy_reaches() -> None:
-    """Numpy's product and copy, timed here, are of the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        result = measure_limits(CPU, "float32")
-    finally:
-        torch.set_num_threads(threads)
+    """Numpy's product and copy, timed in turn with torch's, are of the same order."""
     a = np.random.default_rng(0).random((512, 512), np.float32)
     array = np.ones(4 << 20, np.float32)
     target = np.empty_like(array)
-    product, copy = (fastest(step) for step in (lambda: a @ a, lambda: np.copyto(target, array)))
-    assert 0.1 < result.macs_per_second / (512**3 / product) < 10
-    assert 0.1 < result.bytes_per_second / (2 * array.nbytes / copy) < 10
+    macs, moved, products, copies = [], [], [], []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(5):  # other work on the machine slows one of the two in a single turn
+            result = measure_limits(CPU, "float32")
+            macs.append(result.macs_per_second)
+            moved.append(result.bytes_per_second)
+            products.append(fastest(lambda: a @ a))
+            copies.append(fastest(lambda: np.copyto(target, array)))
+    finally:
+        torch.set_num_threads(threads)
+    assert 0.1 < max(macs) / (512**3 / min(products)) < 10
+    assert 0.1 < max(moved) / (2 * array.nbytes / min(copies)) < 10
 
 
 def fastest(step: object) -> float:

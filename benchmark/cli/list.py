@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmark.metrics import Metric
     from benchmark.records.costs import Cost
 
-PRESET_WIDTH = 8  # five presets fit into 80 columns, and most of their values into one line
+PRESET_WIDTH = 8  # the shown presets fit into 80 columns, and most of their values into one line
 UNSHOWN = "standins"  # measures how hard the stand-ins are, and trains on no user's data
 METRIC_UNITS = {"fraction": "%", "count": "", "bits": "bits"}
 

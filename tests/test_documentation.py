@@ -65,7 +65,7 @@ def test_readme_shows_the_commands_of_continuous_integration() -> None:
         "pip install -e '.[test]' && pytest",
     ):
         assert line in readme
-        assert line in ci
+        assert f"{line} || exit 1" in ci  # `set -e` alone goes on where the first command fails
 
 
 def test_links_of_committed_tables_lead_somewhere() -> None:

@@ -194,7 +194,8 @@ def _conventions(settings: ScoreSettings, scored: Scored) -> list[str]:
 def _figure(metric: metrics.Metric, value: float | None) -> str:
     if value is None:
         return ""
-    return {"fraction": f"{100 * value:.2f} %", "bits": f"{value:.4f} bits", "count": f"{value:.0f}"}[metric.unit]
+    count = f"{value:.1f}".removesuffix(".0")  # a mean over images is seldom whole
+    return {"fraction": f"{100 * value:.2f} %", "bits": f"{value:.4f} bits", "count": count}[metric.unit]
 
 
 def write_overlays(

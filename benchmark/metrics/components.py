@@ -49,6 +49,13 @@ class Components:
         """(count,) pixels of each component."""
         return self.total(self.ends - self.starts)
 
+    @cached_property
+    def holes(self) -> int:
+        """Number of 4-connected parts of the background that do not reach the image's edge."""
+        # Runs and touching pairs of them are a graph, and around each hole leads one of its independent cycles.
+        first, last = _above(self.starts, self.ends, self.shape[1] + 1)
+        return int((last - first).sum()) - len(self.starts) + self.count
+
     def total(self, per_run: npt.NDArray[np.int64]) -> Integers:
         """Sum an integer per run over each component; exact below 2**53, where bincount's float64 ends."""
         return np.bincount(self.labels, per_run, self.count).astype(np.int64)
@@ -197,9 +204,7 @@ def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers
     scipy's ``connected_components`` returns the same, but on the few thousand runs of a track layout its checks and
     conversions of the graph alone take longer than this function.
     """
-    # Runs touch, diagonals included, where a run overlaps a run of the row above that is grown by a pixel to each side.
-    first = np.searchsorted(ends, starts - (stride + 1), side="right")
-    last = np.searchsorted(starts, ends - (stride - 1), side="left")
+    first, last = _above(starts, ends, stride)
     run = np.arange(len(starts))
     # A run takes the label of the first run above; a run without any is a root. Components may have several roots.
     top = _flat(np.where(first < last, first, run))
@@ -212,6 +217,13 @@ def _label(starts: Integers, ends: Integers, stride: int) -> tuple[int, Integers
     left = ranges(first[joining], last[joining] - 1)
     merged = _merge(len(roots), label[left], label[left + 1])
     return int(merged.max(initial=-1)) + 1, merged[label]
+
+
+def _above(starts: Integers, ends: Integers, stride: int) -> tuple[Integers, Integers]:
+    """Return of each run the first run above that it touches, diagonals included, and the one behind the last."""
+    # A run overlaps a run of the row above that is grown by a pixel to each side.
+    first = np.searchsorted(ends, starts - (stride + 1), side="right")
+    return first, np.searchsorted(starts, ends - (stride - 1), side="left")
 
 
 def _merge(count: int, a: Integers, b: Integers) -> Integers:

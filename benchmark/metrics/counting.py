@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmark.metrics.betti import betti_counts
+from benchmark.metrics.boundaries import boundary_counts
 from benchmark.metrics.components import Mask, Overlap
 from benchmark.metrics.electrical import BORDER_PX, MIN_AREA_PX, electrical_counts
 from benchmark.metrics.information import information_counts
@@ -13,7 +15,8 @@ from benchmark.metrics.skeletons import skeleton_counts
 COUNT_COLUMNS = (
     *("ignored", "tp", "fp", "fn", "tn"),
     *("aji_num", "aji_den", "ajip_num", "ajip_den"),
-    *("vi_split_nbit", "vi_merge_nbit"),
+    *("boundary_true", "boundary_true_hit", "boundary_predicted", "boundary_predicted_hit"),
+    *("vi_split_nbit", "vi_merge_nbit", "betti0_error", "betti1_error"),
     *("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
     *("nets", "components", "opens", "shorts", "missed", "false", "correct"),
     *("via_true", "via_predicted", "via_matched"),
@@ -53,7 +56,8 @@ def count_image(
             raise ValueError(f"expected an ignore mask {truth.shape} of bool, got {ignore.shape} of {ignore.dtype}")
         truth, prediction, ignored = truth & ~ignore, prediction & ~ignore, int(ignore.sum())
     overlap = Overlap.of(truth, prediction)
-    counts = pixel_counts(overlap, ignored) | instance_counts(overlap) | information_counts(overlap, ignored)
+    counts = pixel_counts(overlap, ignored) | instance_counts(overlap) | boundary_counts(truth, prediction, ignore)
+    counts |= information_counts(overlap, ignored) | betti_counts(overlap)
     if cldice:
         counts |= skeleton_counts(truth, prediction)
     if electrical:

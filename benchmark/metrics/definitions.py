@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.metrics.boundaries import TOLERANCE_PX
 from benchmark.metrics.counting import CONNECTION_COLUMNS, COUNT_COLUMNS
 from benchmark.metrics.information import NBIT
 from benchmark.utils import extensions
@@ -89,13 +90,16 @@ def _mpa(c: Counts) -> Values:
     return _mean_of_present(_fraction(c["tn"], c["tn"] + c["fp"]), _fraction(c["tp"], c["tp"] + c["fn"]))
 
 
-def _cldice(c: Counts) -> Values:
-    precision = c["skeleton_predicted_hit"] * c["skeleton_true"]
-    recall = c["skeleton_true_hit"] * c["skeleton_predicted"]
-    neither = c["skeleton_true"] + c["skeleton_predicted"] == 0
+def _harmonic_mean(c: Counts, lines: str, neither: npt.ArrayLike) -> Values:
+    """Return the harmonic mean of the shares of both masks' ``lines``, such as ``skeleton``, that the other one hits.
+
+    The result is ``neither`` where neither mask has such a line.
+    """
+    true, predicted = c[f"{lines}_true"], c[f"{lines}_predicted"]
+    true_hit, predicted_hit = c[f"{lines}_true_hit"], c[f"{lines}_predicted_hit"]
     # Precision and recall over a common denominator give the harmonic mean without a division in between.
-    hits = 2 * c["skeleton_predicted_hit"] * c["skeleton_true_hit"]
-    return np.where(neither, 1.0, _fraction(hits, precision + recall, empty=0.0))
+    mean = _fraction(2 * predicted_hit * true_hit, predicted_hit * true + true_hit * predicted, empty=0.0)
+    return np.where(true + predicted == 0, neither, mean)
 
 
 def _bits_per_pixel(nanobits: npt.ArrayLike, c: Counts) -> Values:
@@ -154,6 +158,18 @@ _ALL = (
         compute=lambda c: _fraction(c["tp"], c["tp"] + c["fp"] + c["fn"], empty=1.0),
     ),
     Metric(
+        name="boundary_f1", display="Boundary F1", reductions=BOTH,
+        columns=("boundary_true", "boundary_true_hit", "boundary_predicted", "boundary_predicted_hit", "fp", "fn"),
+        definition=f"Do the outlines agree within {TOLERANCE_PX} px (Csurka et al. 2013)? A mask's boundary is its "
+        "foreground pixels with a background pixel above, below, left or right of them; the edge of an image or of an "
+        "ignored region is no boundary. A boundary pixel is hit if one of the other mask lies within "
+        f"{TOLERANCE_PX} px. Truths drawn by hand are no better than that, and mIoU counts such pixels as errors.",
+        formula="2 precision recall / (precision + recall), precision = boundary_predicted_hit / boundary_predicted, "
+        "recall = boundary_true_hit / boundary_true",
+        empty="without any boundary, 1 if the masks are equal and 0 if one is full; 0 if only one mask has a boundary",
+        compute=lambda c: _harmonic_mean(c, "boundary", c["fp"] + c["fn"] == 0),
+    ),
+    Metric(
         name="cldice", display="clDice", reductions=BOTH,
         columns=("skeleton_true", "skeleton_true_hit", "skeleton_predicted", "skeleton_predicted_hit"),
         definition="Do the centre lines agree (Shit et al. 2021)? Topology precision is the share of the prediction's "
@@ -163,7 +179,7 @@ _ALL = (
         formula="2 Tprec Tsens / (Tprec + Tsens), Tprec = skeleton_predicted_hit / skeleton_predicted, "
         "Tsens = skeleton_true_hit / skeleton_true",
         empty="1 if both skeletons are empty, 0 if one is",
-        compute=_cldice,
+        compute=lambda c: _harmonic_mean(c, "skeleton", 1.0),
     ),
     Metric(
         name="vi_split", display="VI split", unit="bits", higher_is_better=False, reductions=BOTH,
@@ -183,6 +199,22 @@ _ALL = (
         formula="H(G|P) = 1e-9 vi_merge_nbit / (tp + fp + fn + tn)",
         empty="an empty and a full mask, one segment each, agree",
         compute=lambda c: _bits_per_pixel(c["vi_merge_nbit"], c),
+    ),
+    Metric(
+        name="betti0_error", display="Betti-0 error", unit="count", higher_is_better=False, reductions=BOTH,
+        columns=("betti0_error",),
+        definition="By how many 8-connected components prediction and truth differ, whatever their size and place: an "
+        "open and a short cancel, and a speck counts. Betti error 0 in the literature, there often on patches.",
+        formula="|components of P - components of G|; pooled is the sum over images",
+        compute=lambda c: c["betti0_error"].astype(np.float64),
+    ),
+    Metric(
+        name="betti1_error", display="Betti-1 error", unit="count", higher_is_better=False, reductions=BOTH,
+        columns=("betti1_error",),
+        definition="By how many holes prediction and truth differ: 4-connected parts of the background that do not "
+        "reach the image's edge. A wrong loop of tracks counts, and so does a pinhole in a track.",
+        formula="|holes of P - holes of G|; pooled is the sum over images",
+        compute=lambda c: c["betti1_error"].astype(np.float64),
     ),
     Metric(
         name="opens", display="Opens", unit="count", higher_is_better=False, columns=("opens",),

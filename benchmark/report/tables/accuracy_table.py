@@ -48,8 +48,8 @@ class Kind:
     reduction: metrics.Reduction | None
 
 
-ACCURACY = Kind("accuracy", "Accuracy", ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou"), None)
-TOPOLOGY = Kind("topology", "Topology", ("cldice", "vi_split", "vi_merge"), None)
+ACCURACY = Kind("accuracy", "Accuracy", ("miou", "mpa", "dice", "aji", "aji_plus", "fg_iou", "boundary_f1"), None)
+TOPOLOGY = Kind("topology", "Topology", ("cldice", "vi_split", "vi_merge", "betti0_error", "betti1_error"), None)
 # Counts are summed over images before a rate is formed: a net error rate of an image with two nets means little.
 ELECTRICAL = Kind(
     "electrical",

@@ -76,6 +76,11 @@ class PaperFigure:
     metric: metrics.Metric | None = None
     reduction: metrics.Reduction = "pooled"
 
+    @property
+    def is_sum(self) -> bool:
+        """Tell whether the figure is a number of things in all test images."""
+        return self.metric is not None and self.metric.unit == "count" and self.reduction == "pooled"
+
 
 def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None = None) -> list[PaperFigure]:
     """Resolve names of columns.
@@ -89,8 +94,8 @@ def figures(names: Sequence[str], default: metrics.Reduction, digits: int | None
         UserError: there is no such column, or a metric is not taken that way.
     """
     resolved = {figure.column.key: figure for figure in (_figure(name.strip(), default) for name in names)}
-    ratios = {f.reduction for f in resolved.values() if f.metric and f.metric.unit != "count"}
-    return [_printed(figure, named=len(ratios) > 1, digits=digits) for figure in resolved.values()]
+    reductions = {figure.reduction for figure in resolved.values() if figure.metric and not figure.is_sum}
+    return [_printed(figure, named=len(reductions) > 1, digits=digits) for figure in resolved.values()]
 
 
 def _figure(text: str, default: metrics.Reduction) -> PaperFigure:
@@ -118,7 +123,7 @@ def _printed(figure: PaperFigure, *, named: bool, digits: int | None) -> PaperFi
     if figure.metric is None:
         return figure
     column = figure.column
-    reduction = figure.reduction if named and figure.metric.unit != "count" else ""
+    reduction = figure.reduction if named and not figure.is_sum else ""
     unit = ", ".join(filter(None, (column.unit, reduction)))
     return replace(figure, column=replace(column, unit=unit, digits=column.digits if digits is None else digits))
 
@@ -238,16 +243,16 @@ def _score_conventions(
     study: StudyResults, base: Block, shown: Sequence[PaperFigure], n: int, everything: Sequence[tuple[int, Scores]]
 ) -> Iterator[str]:
     assert study.protocol is not None
-    rated = [(figure, figure.metric) for figure in shown if figure.metric]
-    reductions = list(dict.fromkeys(figure.reduction for figure, metric in rated if metric.unit != "count"))
+    rated = [figure for figure in shown if figure.metric]
+    reductions = list(dict.fromkeys(figure.reduction for figure in rated if not figure.is_sum))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
     yield from conventions.about_scores(study.protocol, reductions, (test, *train), n, str(base.facts["test_images"]))
     yield from conventions.nothing_to_judge((scores for _, scores in everything), test)
     yield from conventions.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
     yield from conventions.left_out(study)
-    if any(metric.unit == "count" for _, metric in rated):
+    if any(figure.is_sum for figure in rated):
         yield f"Counts are sums over the test images{' of a fold' * bool(study.protocol.split.folds)}."
-    if any(metric.name in ELECTRICAL for _, metric in rated):
+    if any(figure.metric and figure.metric.name in ELECTRICAL for figure in rated):
         yield from conventions.electrical_conventions(study.protocol, everything)
 
 

@@ -115,7 +115,7 @@ def test_image_without_counted_pixel_has_no_metric(name: str) -> None:
 def test_empty_truth_and_prediction_agree() -> None:
     nothing, full = np.zeros((24, 24), bool), np.ones((24, 24), bool)
     alone, wrong = joined(counted(nothing, nothing)), joined(counted(nothing, nothing), counted(nothing, full))
-    for name in ("dice", "aji", "aji_plus", "fg_iou", "cldice"):
+    for name in ("dice", "aji", "aji_plus", "fg_iou", "boundary_f1", "cldice"):
         assert reduce(alone, "image")[name] == reduce(alone, "pooled")[name] == 1.0
         assert reduce(wrong, "image")[name] == 0.5
 

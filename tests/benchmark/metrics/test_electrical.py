@@ -185,7 +185,8 @@ def test_via_targets_have_no_electrical_columns(bars: Mask) -> None:
     counts = count_image(bars, bars, electrical=False)
     assert list(counts) == [
         *("ignored", "tp", "fp", "fn", "tn", "aji_num", "aji_den", "ajip_num", "ajip_den"),
-        *("vi_split_nbit", "vi_merge_nbit"),
+        *("boundary_true", "boundary_true_hit", "boundary_predicted", "boundary_predicted_hit"),
+        *("vi_split_nbit", "vi_merge_nbit", "betti0_error", "betti1_error"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Counts by how many connected parts and holes two masks differ: the errors of their Betti numbers.
+"""Counts by how many components and holes two masks differ, the errors of their Betti numbers.
 
 An error of segmentations since Hu et al., NeurIPS 2019, arXiv:1906.05404, there on patches, here on images.
 """

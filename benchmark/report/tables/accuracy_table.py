@@ -96,8 +96,9 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
         rows.append(Row(method, REFERENCES.get(method, method), "reference", cells, ranked=False))
     trained, tested = "+".join(train), _test_images(runs, test, protocol)
     shown = {name for row in rows for name in row.cells}
-    # Accuracy keeps its columns where no run has finished: an empty table would not say what is missing.
-    names = [name for name in kind.columns if name in shown or kind is ACCURACY]
+    names = [name for name in kind.columns if name in shown]
+    if kind is ACCURACY and not names:  # an empty table would not say what is missing
+        names = list(kind.columns)
     tests = [run for of_model in runs.values() for run in of_model if test in run.scores]
     everything = [(run.record.repeat, run.scores[test]) for run in tests]
     return Block(

@@ -1,6 +1,6 @@
-"""Counts by how many components and holes two masks differ, the errors of their Betti numbers.
+"""Counts by how many components and holes two masks differ.
 
-An error of segmentations since Hu et al., NeurIPS 2019, arXiv:1906.05404, there on patches, here on images.
+These are the errors of the Betti numbers 0 and 1: Hu et al., NeurIPS 2019, arXiv:1906.05404, there on patches.
 """
 
 from __future__ import annotations

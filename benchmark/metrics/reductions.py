@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.metrics.definitions import BOTH, METRICS, PIXELS, Counts, Metric, Reduction, Values
+from benchmark.metrics.all_metrics import METRICS
+from benchmark.metrics.definitions import BOTH, PIXELS, Counts, Metric, Reduction, Values
 
 
 def judged(counts: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

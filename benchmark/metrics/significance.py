@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from benchmark.metrics.definitions import METRICS, Counts, Metric, Reduction
+from benchmark.metrics.all_metrics import METRICS
+from benchmark.metrics.definitions import Counts, Metric, Reduction
 from benchmark.metrics.reductions import judged
 
 Floats = npt.NDArray[np.float64]

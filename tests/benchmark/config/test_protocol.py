@@ -64,7 +64,8 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
         "quick": {
             "repeats": 3, "split.unit": "group", "split.near_duplicates": "together",
             "split.counts": (48, 8, 8), "input.size": 64, "input.tile": 128,
-            "training.optimizer": "adam", "training.lr": 2e-3, "training.warmup": 0.3, "training.batch": 4, "training.steps": 25,
+            "training.optimizer": "adam", "training.lr": 2e-3, "training.warmup": 0.3,
+            "training.batch": 4, "training.steps": 25,
             "training.validate_every": 25, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
             "evaluation.border_px": 8, "evaluation.min_area_px": 16, "evaluation.cldice": False,
             "data.standin_images": 64, "efficiency.budget_seconds": 1.0,

@@ -26,7 +26,9 @@ Datasets = Annotated[
 ]
 ProtocolName = Annotated[
     str,
-    typer.Option(help="paper, strict, small, quick, standins, or a TOML file.", autocompletion=completion.protocols),
+    typer.Option(
+        help="paper, strict, small, quick, open, standins, or a TOML file.", autocompletion=completion.protocols
+    ),
 ]
 Repeats = Annotated[
     int | None, typer.Option(help="Repeats per model and dataset; default: the protocol's, or one per fold.")

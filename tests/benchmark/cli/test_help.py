@@ -12,6 +12,7 @@ import typer.testing
 from benchmark.cli import data, main
 from benchmark.cli.help import ALIASES, VERBS
 from benchmark.cli.run import PANELS, run
+from benchmark.config.protocol import PRESETS
 from tests.benchmark.conftest import Call
 
 
@@ -34,6 +35,12 @@ def test_every_verb_answers_to_h() -> None:
         result = typer.testing.CliRunner().invoke(main.app, [name, "-h"])
         assert result.exit_code == 0
         assert f" {name} " in result.output
+
+
+@pytest.mark.parametrize("verb", ["run", "score"])
+def test_help_names_every_preset(verb: str) -> None:
+    (flag,) = (p for p in typer.main.get_command(main.app).commands[verb].params if p.name == "protocol")  # type: ignore[attr-defined]
+    assert set(PRESETS) <= set(flag.help.split(" or ")[0].replace(" ", "").split(","))
 
 
 def test_each_flag_of_run_is_in_one_panel(call: Call) -> None:

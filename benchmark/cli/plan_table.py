@@ -96,6 +96,9 @@ def print_plan(console: Console, study: Study, plan: Plan) -> None:
     if standins:
         names = ", ".join(f"{source.name} (no {KNOWN[source.base].root or source.base} folder)" for source in standins)
         console.print(f"Synthetic, not real data: {names}. Bring real data as <data-root>/<name>/image and label.")
+        for base in sorted({source.base for source in standins if KNOWN[source.base].source}):
+            address = KNOWN[base].source[0].address
+            console.print(f"`benchmark data prepare {base} COPY` makes {base} from a copy of {address}.")
     if study.stress:
         console.print(_stress(study.stress, plan))
     if study.ensembles:

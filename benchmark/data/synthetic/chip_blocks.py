@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.random import Generator
 
-from benchmark.data.synthetic.layout import MIN_GAP_PX, Canvas, MetalBar, Via
+from benchmark.data.synthetic.layout import Canvas, MetalBar, Via
 from benchmark.data.synthetic.routing import CanvasBox, Wiring, lower_layer, route
 
 
@@ -21,26 +21,48 @@ def omc(rng: Generator, height: int, width: int, *, vias_everywhere: bool = Fals
         length_sigma=1.1, gap=1.5, fill=0.9, unevenness=0.35, jog=0.4, branch=0.15, via_pair=0, via_single=0.35,
         via_radius=0.17 * pitch, via_every=4 if vias_everywhere else 0, pad=0.66 * pitch, bus=0.2, power=0.05,
     )  # fmt: skip
-    materials = [_wires, _wires, _diagonal_bus, _cell_rows, _memory, _pads, _wide_metal, _dummy_fill]
     # Pads, plates and dummy fill carry no via; where vias are the target they are rarer.
-    weights = np.array([3, 3, 1.5, 3, 2, 0.3, 0.5, 0.2] if vias_everywhere else [3, 3, 1.5, 3, 2, 1, 1, 0.8])
-    counts = dict.fromkeys((material.__name__.strip("_") for material in materials), 0)
-    for box, is_channel in _cut(rng, CanvasBox(0, 0, width, height), pitch):
-        if is_channel:
-            _channel(canvas, rng, box, wiring)
-            continue
-        material = materials[rng.choice(len(materials), p=weights / weights.sum())]
-        counts[material.__name__.strip("_")] += 1
-        material(canvas, rng, box if material is _wires else _inset(box, pitch / 2), wiring)
-    canvas.lower = lower_layer(rng, height, width, wiring, vertical=bool(rng.random() < 0.5))
+    _fill(canvas, rng, wiring, (3, 3, 1.5, 3, 2, 0.3, 0.5, 0.2) if vias_everywhere else (3, 3, 1.5, 3, 2, 1, 1, 0.8))
     canvas.decoration = _decoration(rng, height, width)
-    canvas.facts = {"pitch_px": pitch, **{f"blocks_{name}": float(count) for name, count in counts.items()}}
     return canvas
 
 
 def omv(rng: Generator, height: int, width: int) -> Canvas:
     """The material of :func:`omc` with vias along every track, which are the target."""
     return omc(rng, height, width, vias_everywhere=True)
+
+
+def one_metal(rng: Generator, height: int, width: int) -> Canvas:
+    """A die with one layer of metal, as dense as T84C00 and 54HC32: pitch 11-30 px, regions of diffusion below."""
+    pitch = float(np.exp(rng.uniform(np.log(11), np.log(30))))
+    canvas = Canvas((height, width), corner_px=float(rng.uniform(1.5, 4)))
+    wiring = Wiring(
+        pitch=pitch, width=float(rng.uniform(0.50, 0.68)) * pitch, width_sd=0.08 * pitch, length=5 * pitch,
+        length_sigma=1.1, gap=1.0, fill=1.0, unevenness=0.15, jog=0.8, branch=0.4, via_pair=0.05, via_single=0.5,
+        via_radius=0.2 * pitch, via_every=4, pad=0.72 * pitch, bus=0.2, power=0.25, least_gap=5.0,
+    )  # fmt: skip
+    _fill(canvas, rng, wiring, (3, 3, 1, 4, 2, 0.4, 1.5, 0.2))
+    for _ in range(rng.poisson(height * width / 120**2)):
+        x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+        broad, length = float(rng.uniform(20, 110)), float(rng.uniform(10, 160))
+        end = (x + length, y) if rng.random() < 0.5 else (x, y + length)
+        canvas.decoration.append(MetalBar(1, (x, y), end, broad, 0))
+    return canvas
+
+
+def _fill(canvas: Canvas, rng: Generator, wiring: Wiring, weights: tuple[float, ...]) -> None:
+    """Fill the canvas box by box, each with one material by its weight; then route the layer below."""
+    (height, width), counts = canvas.size, dict.fromkeys((material.__name__.strip("_") for material in MATERIALS), 0)
+    share = np.array(weights) / sum(weights)
+    for box, is_channel in _cut(rng, CanvasBox(0, 0, width, height), wiring.pitch):
+        if is_channel:
+            _channel(canvas, rng, box, wiring)
+            continue
+        material = MATERIALS[rng.choice(len(MATERIALS), p=share)]
+        counts[material.__name__.strip("_")] += 1
+        material(canvas, rng, box if material is _wires else _inset(box, wiring.pitch / 2), wiring)
+    canvas.lower = lower_layer(rng, height, width, wiring, vertical=bool(rng.random() < 0.5))
+    canvas.facts = {"pitch_px": wiring.pitch, **{f"blocks_{name}": float(count) for name, count in counts.items()}}
 
 
 def _cut(rng: Generator, box: CanvasBox, pitch: float) -> list[tuple[CanvasBox, bool]]:
@@ -72,7 +94,7 @@ def _channel(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> 
 def _diagonal_bus(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """Parallel lines that change level together at 45 degrees."""
     # At 45 degrees lines lie closer by the square root of two, and a bend juts out by 0.2 widths.
-    step = (wiring.width + MIN_GAP_PX) * np.sqrt(2) + 0.4 * wiring.width
+    step = (wiring.width + wiring.least_gap) * np.sqrt(2) + 0.4 * wiring.width
     drop = min(float(rng.uniform(0.3, 0.6)) * box.h, 0.6 * box.w)
     bend = box.x + float(rng.uniform(0.1, 0.9)) * (box.w - drop)
     down = bool(rng.random() < 0.5)
@@ -96,7 +118,7 @@ def _cell_rows(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -
         has_next = y + row < box.y + box.h - rail / 2
         for x in np.arange(box.x + pitch, box.x + box.w - pitch / 2, pitch).tolist() if has_next else []:
             draw = rng.random()
-            top, bottom = y + rail / 2 + MIN_GAP_PX, y + row - rail / 2 - MIN_GAP_PX
+            top, bottom = y + rail / 2 + wiring.least_gap, y + row - rail / 2 - wiring.least_gap
             if draw < 0.3:
                 reach = float(rng.uniform(0.25, 0.5)) * row
                 canvas.bars.append(MetalBar(net, (x, y), (x, y + reach), wiring.width, 0))
@@ -113,15 +135,15 @@ def _cell_rows(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -
 def _memory(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> None:
     """An array of one cell: bit lines, and between two of them a dog-bone with two vias."""
     line, bone = 0.9 * wiring.width, 1.1 * wiring.width
-    period_x = line + bone + 2 * MIN_GAP_PX + 2
+    period_x = line + bone + 2 * wiring.least_gap + 2
     period_y = float(rng.uniform(1.6, 2.4)) * wiring.pitch
     for x in np.arange(box.x + line / 2, box.x + box.w - line / 2, period_x).tolist():
         canvas.bars.append(MetalBar(canvas.new_net(), (x, box.y), (x, box.y + box.h), line, 0))
         middle = x + period_x / 2
-        if middle + bone / 2 + MIN_GAP_PX > box.x + box.w:
+        if middle + bone / 2 + wiring.least_gap > box.x + box.w:
             continue
         for y in np.arange(box.y + bone, box.y + box.h - period_y, period_y).tolist():
-            net, end = canvas.new_net(), y + period_y - bone - MIN_GAP_PX
+            net, end = canvas.new_net(), y + period_y - bone - wiring.least_gap
             canvas.bars.append(MetalBar(net, (middle, y), (middle, end), 0.8 * bone, 0.4 * bone))
             canvas.vias += [Via(net, (middle, at), wiring.via_radius) for at in (y, end)][: 2 if end - y > bone else 1]
 
@@ -134,7 +156,7 @@ def _pads(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) -> Non
         for x in np.arange(box.x + side / 2, box.x + box.w - side / 2, step).tolist():
             net = canvas.new_net()
             canvas.bars.append(MetalBar(net, (x, y), (x, y), side, side / 2))
-            lead = (step - MIN_GAP_PX) - side / 2
+            lead = (step - wiring.least_gap) - side / 2
             if x + lead < box.x + box.w and rng.random() < 0.7:
                 canvas.bars.append(MetalBar(net, (x, y), (x + lead, y), wiring.width, 0))
 
@@ -162,6 +184,9 @@ def _dummy_fill(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring) 
         shift = (i % 2) * step / 3
         for x in np.arange(box.x + side / 2 + shift, box.x + box.w - side / 2, step).tolist():
             canvas.bars.append(MetalBar(canvas.new_net(), (x, y), (x, y), side, side / 2))
+
+
+MATERIALS = (_wires, _wires, _diagonal_bus, _cell_rows, _memory, _pads, _wide_metal, _dummy_fill)
 
 
 def _decoration(rng: Generator, height: int, width: int) -> list[MetalBar]:

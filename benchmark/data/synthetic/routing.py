@@ -32,6 +32,7 @@ class Wiring:
     pad: float  # width of the metal around vias, pixels
     bus: float = 0.0  # chance that a line is one of several of equal length
     power: float = 0.0  # chance that a line is 2-3 times wider
+    least_gap: float = MIN_GAP_PX  # between two nets as drawn; masks keep 2 px less
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class _Router:
                 local = chance[line, min(first + count // 2, self.nodes - 1)]
                 if first < node + count and rng.random() < local and self.free(line, first):
                     width = rng.normal(wiring.width, wiring.width_sd)
-                    width = float(np.clip(width, 0.6 * wiring.width, wiring.pitch - MIN_GAP_PX))
+                    width = float(np.clip(width, 0.6 * wiring.width, wiring.pitch - wiring.least_gap))
                     ahead = np.flatnonzero(self.taken[line, first : node + count])
                     last = (first + int(ahead[0]) if ahead.size else min(node + count, self.nodes)) - 1
                     self.place(line, (first, last), width)
@@ -213,7 +214,7 @@ class _Router:
         draw = rng.random() * (wiring.via_pair if must else 1)
         if draw >= wiring.via_pair + wiring.via_single:
             return
-        pad = min(wiring.pad, wiring.pitch - MIN_GAP_PX)
+        pad = min(wiring.pad, wiring.pitch - wiring.least_gap)
         centres: list[tuple[float, float]] = [end]
         if draw < wiring.via_pair:
             aside = (ahead[1], ahead[0]) if rng.random() < 0.5 else (-ahead[1], -ahead[0])

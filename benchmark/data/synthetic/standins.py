@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmark.config.targets import Target, is_via, layers_of
 from benchmark.data.specs import SUFFIX
-from benchmark.data.synthetic import chip_blocks, optical, routing, sem
+from benchmark.data.synthetic import bright_field, chip_blocks, optical, routing, sem
 from benchmark.data.synthetic.effects import FIXED, Effect, Stress, render
 from benchmark.data.synthetic.layout import Canvas
 from benchmark.data.synthetic.raster import Placement, Raster, rasterise
@@ -65,6 +65,7 @@ class StandIn:
 
 
 _SEM, _OPTICAL = (sem.EFFECTS, sem.STRESSES), (optical.EFFECTS, optical.STRESSES)
+_BRIGHT = (bright_field.EFFECTS, bright_field.STRESSES)
 STANDINS: Mapping[str, StandIn] = MappingProxyType(
     {
         # A frame of HY5SYN; the loader cuts it into 1024x1024 crops.
@@ -73,6 +74,7 @@ STANDINS: Mapping[str, StandIn] = MappingProxyType(
         "omc": StandIn(chip_blocks.omc, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
         "omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
         "omc_omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track+via", 1.5, version=1),
+        "t84c": StandIn(chip_blocks.one_metal, *_BRIGHT, bright_field.STYLE, 3, 512, 512, 400, "metal", 1.5, version=1),
     }
 )
 
@@ -122,7 +124,7 @@ def generate(
     """Draw an image of a stand-in; the same arguments give the same bytes, in any order of calls.
 
     Args:
-        dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
+        dataset: a key of :data:`STANDINS`.
         index: number of the image, from 0.
         height: pixels, at least 64.
         width: pixels, at least 64.
@@ -166,7 +168,7 @@ def write(
     """Write a stand-in as ``image/<name>.png``, ``label/<name>.png`` (0 and 255) and ``manifest.json``.
 
     Args:
-        dataset: ``hy5syn``, ``miic``, ``omc`` or ``omv``.
+        dataset: a key of :data:`STANDINS`.
         directory: the new folder, as for :func:`write_set`.
         count: number of images; the stand-in's own by default.
         height: pixels; the stand-in's own by default.

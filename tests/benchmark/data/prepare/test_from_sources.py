@@ -78,19 +78,23 @@ def test_sources_without_a_destination_are_refused(tmp_path: Path) -> None:
         prepare_dataset("scan", copy, tmp_path / "data")
 
 
-def test_open_pictures_are_named_alone_and_have_no_stand_in(tmp_path: Path) -> None:
+def test_open_pictures_are_named_alone_and_one_has_a_stand_in(tmp_path: Path) -> None:
     for names in ("all", "*"):
         assert not {*OPEN} & choose(names, tmp_path).keys()
     assert {*OPEN} <= {*names_of_all(tmp_path)}
-    assert not {f"{name}-syn" for name in OPEN} & {*names_of_all(tmp_path)}
+    assert {f"{name}-syn" for name in OPEN} & {*names_of_all(tmp_path)} == {"t84c-syn"}
+    (source,) = resolve("t84c", tmp_path, load_protocol("quick"), HashCache(None))
+    assert source.name == "t84c-syn"
+    assert source.synthetic
     for name in OPEN:
-        with pytest.raises(UserError, match=rf"{name}: no folder .*`benchmark data prepare {name} COPY` makes it from"):
-            resolve(name, tmp_path, load_protocol("quick"), HashCache(None))
         assert KNOWN[name].citation
         assert all(file.licence and file.commit for file in KNOWN[name].source)
         assert open_pictures.PIXELS[name]
-    with pytest.raises(UserError, match="t84c-syn"):
-        choose("t84c-syn", tmp_path)
+    for name in OPEN[1:]:
+        with pytest.raises(UserError, match=rf"{name}: no folder .*`benchmark data prepare {name} COPY` makes it from"):
+            resolve(name, tmp_path, load_protocol("quick"), HashCache(None))
+        with pytest.raises(UserError, match=f"{name}-syn"):
+            choose(f"{name}-syn", tmp_path)
 
 
 def test_missing_source_of_an_open_picture_is_one_message(tmp_path: Path) -> None:

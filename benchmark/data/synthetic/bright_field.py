@@ -1,8 +1,8 @@
 """Draws a layout as a bright-field microscope shows a die of one metal layer.
 
 Ranges were chosen beside two public photographs, T84C00 and 54HC32: bright, grainy metal with a dark line along its
-outer edge, contacts as rings, and flat coloured regions below whose steps show in the metal. Values are those of a
-display, 0 to 1, since such pictures come out of a camera sharpened and with its own response.
+outer edge, contacts as rings and slots, and flat coloured regions below whose steps show in the metal. Values are those
+of a display, 0 to 1, since such pictures come out of a camera sharpened and with its own response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmark.data.synthetic.effects import Scene, Strengths, by_name, jpeg, random_point, scattered, seams
-from benchmark.data.synthetic.image_operations import Float, add_spot, blur, smooth_field
+from benchmark.data.synthetic.image_operations import Float, add_spot, blur, segment_distance, smooth_field
 from benchmark.data.synthetic.optical import camera, chromatic, encode
 
 
@@ -91,12 +91,20 @@ def grain(scene: Scene, rng: Generator) -> Strengths:
 
 def vias(scene: Scene, rng: Generator) -> Strengths:
     """Paint contacts: a dark ring around a dent that is darker or slightly brighter; never switched off."""
-    depth, width, dent = rng.uniform(0.1, 0.5), rng.uniform(1, 2), rng.uniform(-0.4, 0.15)
-    if scene.raster.via.any():
-        ring = np.exp(-0.5 * (_distance(scene.raster.via) / np.float32(width)) ** 2)
-        change = np.float32(dent) * blur(scene.raster.via, 1.0) - np.float32(depth) * ring
-        scene.image += (change * scene.track)[..., None]
-    return {"depth": depth, "width_px": width, "dent": dent}
+    return _dents(scene, rng, scene.raster.via)
+
+
+def slots(scene: Scene, rng: Generator) -> Strengths:
+    """Long contacts in wide metal, at least 3 px from its edge; none in half of the images."""
+    density = max(0.0, rng.uniform(-1200, 1200))
+    mask = np.zeros_like(scene.raster.track)
+    for _ in scattered(rng, mask.shape, density):
+        half, radius = rng.uniform(3, 40), rng.uniform(2.5, 6)
+        along = (half, 0.0) if rng.random() < 0.5 else (0.0, half)
+        box, distance = segment_distance(mask.shape, random_point(rng, mask.shape), along, radius)
+        mask[box] |= distance < radius
+    mask &= _distance(scene.raster.track) < -3
+    return {"per_megapixel": density} | _dents(scene, rng, mask)
 
 
 def rims(scene: Scene, rng: Generator) -> Strengths:
@@ -141,6 +149,15 @@ def _below(scene: Scene) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     yield "poly", scene.raster.lower
 
 
+def _dents(scene: Scene, rng: Generator, mask: NDArray[np.bool_]) -> Strengths:
+    depth, width, dent = rng.uniform(0.1, 0.5), rng.uniform(1, 2), rng.uniform(-0.4, 0.15)
+    if mask.any():
+        ring = np.exp(-0.5 * (_distance(mask) / np.float32(width)) ** 2)
+        change = np.float32(dent) * blur(mask, 1.0) - np.float32(depth) * ring
+        scene.image += (change * scene.track)[..., None]
+    return {"depth": depth, "width_px": width, "dent": dent}
+
+
 def _tint(rng: Generator, value: float, spread: float) -> Float:
     """Return red, green and blue around a value, off by up to a share of it."""
     return np.float32(value) * (1 + rng.uniform(-spread, spread, 3)).astype(np.float32)
@@ -164,7 +181,7 @@ def _each_channel(scene: Scene, sigma: float) -> None:
 
 
 EFFECTS = by_name(
-    *(levels, regions, steps, grain, vias, rims),  # of the sample
+    *(levels, regions, steps, grain, vias, slots, rims),  # of the sample
     *(psf, chromatic, unevenness),  # of light and lens
     *(sharpening, seams, encode, camera, jpeg),  # of camera, stitching and file
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,7 @@ from benchmark.devices.process_memory import keeping_freed_memory
 from benchmark.evaluation.ensemble import probabilities_of
 from benchmark.evaluation.tiles import TileGrid
 from benchmark.utils.errors import UserError
+from benchmark.utils.threads import in_order
 
 Probabilities = NDArray[np.float32]
 #: Maps tiles ``(N, H, W, C)`` uint8 to probabilities ``(N, L, H, W)``.
@@ -63,9 +65,10 @@ def probabilities(
 ) -> Iterator[tuple[UInt8Array, Probabilities]]:
     """Predict an image from top to bottom by a network or an ensemble in eval mode on ``device``.
 
-    The memory is two rows of tiles as wide as the image, whatever its height. A GPU's float32 convolutions may keep
-    only TF32's ten bits (:func:`benchmark.devices.precision.float32_precision`). ``layers`` counts the network's
-    logits; ``progress`` receives the number of new tiles.
+    The memory is two rows of tiles as wide as the image, whatever its height, and the pixels of the next row, which a
+    thread reads meanwhile. A GPU's float32 convolutions may keep only TF32's ten bits
+    (:func:`benchmark.devices.precision.float32_precision`). ``layers`` counts the network's logits; ``progress``
+    receives the number of new tiles.
 
     Yields:
         Rows of the image ``(n, W, channels)`` uint8 and each layer's probabilities ``(L, n, W)`` in [0, 1].
@@ -98,15 +101,21 @@ def blended_rows(
     height, width = source.shape
     rows = grid.rows
     blended = np.zeros((layers, rows.tile, width), np.float32)
-    for start, weights, following in zip(rows.starts, rows.weights, (*rows.starts[1:], rows.padded), strict=True):
-        image = source.read(start, min(start + rows.tile, height), channels)
-        with keeping_freed_memory():  # only here: writing masks and polygons shall return its memory
-            row = _row(forward, image, grid, batch, layers, progress)
-        blended += weights[:, None] * row
-        done = min(following, height) - start
-        yield image[:done], blended[:, :done].copy()
-        blended[:, : rows.tile - done] = blended[:, done:]
-        blended[:, rows.tile - done :] = 0
+
+    def read(start: int) -> UInt8Array:
+        return source.read(start, min(start + rows.tile, height), channels)
+
+    with contextlib.closing(in_order(read, rows.starts, workers=1, held=1)) as images:
+        following = (*rows.starts[1:], rows.padded)
+        for start, weights, end, image in zip(rows.starts, rows.weights, following, images, strict=True):
+            with keeping_freed_memory():  # only here: writing masks and polygons shall return its memory
+                row = _row(forward, image, grid, batch, layers, progress)
+            row *= weights[:, None]
+            blended += row
+            done = min(end, height) - start
+            yield image[:done], blended[:, :done].copy()
+            blended[:, : rows.tile - done] = blended[:, done:]
+            blended[:, rows.tile - done :] = 0
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""Reads files in parallel threads and yields the results in order."""
+"""Works on items in other threads and yields the results in order."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(read: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """Map in parallel and yield in order; few results are held, so that a dataset need not fit in memory."""
-    workers = min(os.cpu_count() or 1, MOST_READERS)
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, held: int | None = None
+) -> Generator[Result]:
+    """Map in parallel and yield in order; few results are held, so that a dataset need not fit in memory.
+
+    The caller's thread takes the items. The threads have ended when the generator has, also by an error of ``work``,
+    which is raised in place of the item's result, or of ``items``.
+
+    Args:
+        work: called in another thread.
+        items: taken no further ahead than ``held`` tells.
+        workers: number of threads; by default that of the cores, 16 at most.
+        held: items that are worked on or whose results wait while the caller has another; by default two a thread.
+    """
+    workers = workers or min(os.cpu_count() or 1, MOST_READERS)
+    held = 2 * workers if held is None else held
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > 2 * workers:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > held:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

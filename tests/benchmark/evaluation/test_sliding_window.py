@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,9 @@ from torch import nn
 
 from baselines.esnet import ESNet
 from baselines.fcn import FCN
-from benchmark.evaluation.sliding_window import probabilities
+from benchmark.evaluation.sliding_window import ArrayRows, blended_rows, probabilities
 from benchmark.evaluation.tiles import CUT, TileAxis, TileGrid
-from benchmark.predict.reader import open_source
+from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.utils.errors import UserError
 from tests.benchmark.data.folder_makers import picture, save
 from tests.benchmark.predict.conftest import brightness, busy
@@ -113,6 +114,64 @@ def test_same_call_gives_the_same_bits(tmp_path: Path) -> None:
     network, grid = busy(TinyNet(), torch.rand(1, 1, 64, 64)), TileGrid.of((100, 130), 32, 12, 1)
     first, second = (predicted(network, path, grid) for _ in range(2))
     assert first.tobytes() == second.tobytes()
+
+
+def test_reading_ahead_changes_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (150, 130, 3), np.uint8)
+    grid = TileGrid.of((150, 130), 32, 12, 4)
+
+    def forward(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pixels = np.moveaxis(tiles, -1, 1)[:, :2].astype(np.float32)
+        return np.sin(pixels / 40 + np.arange(32, dtype=np.float32))
+
+    rows = list(blended_rows(forward, ArrayRows(image), grid, channels=3, batch=3, layers=2))
+    padded = np.pad(image, ((0, grid.rows.padded - 150), (0, grid.columns.padded - 130), (0, 0)), "reflect")
+    expected = np.zeros((2, *padded.shape[:2]), np.float32)
+    for top, down in zip(grid.rows.starts, grid.rows.weights, strict=True):
+        row = np.zeros((2, 32, padded.shape[1]), np.float32)
+        for left, across in zip(grid.columns.starts, grid.columns.weights, strict=True):
+            row[..., left : left + 32] += across * forward(padded[None, top : top + 32, left : left + 32])[0]
+        expected[:, top : top + 32] += down[:, None] * row
+    np.testing.assert_array_equal(np.concatenate([strip for strip, _ in rows]), image)
+    assert np.concatenate([values for _, values in rows], axis=1).tobytes() == expected[:, :150, :130].tobytes()
+
+
+def test_image_is_read_one_row_of_tiles_ahead() -> None:
+    read: list[int] = []
+
+    class Watched(ArrayRows):
+        def read(self, top: int, bottom: int, channels: int) -> NDArray[np.uint8]:
+            read.append(top)
+            return super().read(top, bottom, channels)
+
+    grid = TileGrid.of((400, 40), 32, 8, 1)
+    forwards: list[int] = []
+
+    def forward(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        forwards.append(len(read))
+        return np.zeros((len(tiles), 1, 32, 32), np.float32)
+
+    source = Watched(np.zeros((400, 40, 1), np.uint8))
+    for number, _ in enumerate(blended_rows(forward, source, grid, channels=1, batch=9)):
+        assert forwards[-1] <= number + 2
+    assert read == list(grid.rows.starts)
+
+
+def test_error_while_reading_ahead_is_raised_and_leaves_no_thread() -> None:
+    class Broken(ArrayRows):
+        def read(self, top: int, bottom: int, channels: int) -> NDArray[np.uint8]:
+            if top > 100:
+                raise BrokenImageError("a.tif: image file is truncated")
+            return super().read(top, bottom, channels)
+
+    threads, finished = set(threading.enumerate()), list[int]()
+    source, grid = Broken(np.zeros((400, 40, 1), np.uint8)), TileGrid.of((400, 40), 32, 0, 1)
+    rows = probabilities(brightness(), source, grid, channels=1, batch=2, device=CPU)
+    with pytest.raises(BrokenImageError, match=r"^a\.tif: image file is truncated$"):
+        finished.extend(len(image) for image, _ in rows)
+    assert sum(finished) == 128  # rows that begin up to 96 are read
+    assert set(threading.enumerate()) == threads
 
 
 def test_progress_counts_every_tile_once(tmp_path: Path) -> None:

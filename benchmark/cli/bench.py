@@ -10,7 +10,7 @@ import typer
 from benchmark.cli.options import Cache, DataRoot, Device, Models, Results, Threads
 from benchmark.devices.hardware_slots import hardware_of
 from benchmark.records.user_folders import DATA_ROOT, check_data_root, find_study, study_folder
-from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.errors import UserError, did_you_mean, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 METHOD, LIGHTEST = "eal_icnet", "contextnet"
 TIMINGS, ROUNDS, SECONDS = 7, 3, 3.0
 EACH = (
-    "forward, replayed, forward_memory, train_step, train_step_memory, training, together, together_replayed, feeding, "
-    "loop, start_up"
+    "forward, replayed, runtimes, int8, forward_memory, train_step, train_step_memory, training, together, "
+    "together_replayed, feeding, loop, start_up"
 )
 
 
@@ -36,7 +36,7 @@ def bench(
     ] = "512,1024",
     only: Annotated[str, typer.Option(help=f"Comma list of measurements: {EACH}; default: all.")] = "",
     weights: Annotated[
-        str, typer.Option(help="Study with a trained EAL-ICNet, to compare masks in bfloat16.")
+        str, typer.Option(help="Study of trained networks: EAL-ICNet's masks in bfloat16, all networks in int8.")
     ] = "quick",
     device: Device = "auto",
     threads: Threads = None,
@@ -45,7 +45,7 @@ def bench(
     data_root: DataRoot = DATA_ROOT,
     cache: Cache = None,
 ) -> None:
-    """Time the harness side by side with the plain way. Let nothing else run meanwhile."""
+    """Time the harness beside the plain way and other runtimes. Let nothing else run meanwhile."""
     from benchmark.cli.progress import open_console
     from benchmark.config import registry
     from benchmark.config.protocol import load_protocol
@@ -66,20 +66,32 @@ def bench(
     check_data_root(data_root)
     comparisons, hardware = _comparisons(only), hardware_of(device, threads)
     method, lightest = (registry.models()[name] for name in (METHOD, LIGHTEST))
-    others = [entry for entry in registry.select(models) if entry.name != METHOD]
+    alone = comparisons == ("int8",)  # of a study's networks, which may be known by their names there alone
+    others = [entry for entry in ([] if alone else registry.select(models)) if entry.name != METHOD]
     sides = list(dict.fromkeys(side(text, [method, lightest, *others]) for text in sizes.split(",")))
     squares = [ProbeInput(of, channels=1) for of in sides]
     probe_networks(others, squares, console.print, on_cpu=hardware.kind == "cpu")
     protocol = load_protocol("paper", [f"input.size={sides[0]}", f"data.standin_images={IMAGES}"])
     cache = cache or data_root / ".cache"
     (source,) = resolve("omc-syn", data_root, protocol, HashCache(cache / "hashes.json"))
+    weights_folder = find_study(results, weights, "--weights")
     timing = EfficiencySettings(warm_up=1, min_iterations=TIMINGS, min_seconds=SECONDS)
-    trained = _trained(find_study(results, weights, "--weights"), method) if "forward" in comparisons else None
+    trained = _trained(weights_folder, method) if "forward" in comparisons else None
     if trained is None and "forward" in comparisons:
         console.print(f"--weights {weights}: no trained {METHOD} of a stand-in there; masks are not compared")
+    quantised: list[tuple[ModelEntry, str]] = []
+    if "int8" in comparisons:
+        try:
+            quantised = _quantisable(weights_folder, models, hardware.kind)
+        except UserError as error:
+            if only:
+                raise
+            console.print(f"{error}; int8 is left out")
     packages = Store(folder).write_packages(provenance.packages())
     setting = SpeedupSetting(hardware.device, hardware.threads, timing, ROUNDS, {"package_list": packages})
-    subject = Subject(method, others, lightest, sides, source, protocol, data_root, cache, trained)
+    subject = Subject(
+        *(method, others, lightest, sides, source, protocol, data_root, cache, trained), (weights_folder, quantised)
+    )
     kinds: set[FailureKind | None] = set()  # of failures; None for a figure
     for name, measure in measurements(subject, comparisons, setting):
         console.print(name)
@@ -95,7 +107,9 @@ def bench(
         write_atomically(folder / "bench" / record.file_name, record.to_json())
     if None in kinds:
         build.build(folder)
-        console.print((folder / "report/tables/bench.md").read_text("utf-8"))
+        for table in ("bench", "runtimes", "int8"):
+            if (file := folder / f"report/tables/{table}.md").is_file():
+                console.print(file.read_text("utf-8"))
         console.print(f"Report: {folder / 'report/index.html'}")
     # A computation that the device does not support is a finding, not a failure.
     raise typer.Exit(1 if kinds - {None, "unsupported"} else 0)
@@ -110,6 +124,31 @@ def _comparisons(only: str) -> tuple[ComparedWork, ...]:
         if name not in known:
             raise UserError(f"--only {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
     return tuple(known[name] for name in names) or tuple(known.values())
+
+
+def _quantisable(study: Path, models: str, kind: str) -> list[tuple[ModelEntry, str]]:
+    """Return the networks of a study that are compared in int8, each with its training sets.
+
+    Raises:
+        UserError: the device is a GPU, a package is missing, or the study has none of these networks.
+    """
+    from benchmark.records.own_networks import select_networks
+    from benchmark.records.packed_study import model_folders
+
+    if kind != "cpu":
+        raise UserError("--only int8: by onnxruntime on a CPU only; use --device cpu")
+    require("onnx", "onnxscript", "onnxruntime", flag="--only int8", extra="runtimes")
+    networks = [
+        (entry, path.parent.name)
+        for entry in select_networks(study, models)
+        for path in sorted(model_folders(study, f"[!.]*/{entry.name}"))
+    ]
+    if not networks:
+        raise UserError(
+            f"--weights {study.name}: {study} has no runs of {models}; name a study that was trained with "
+            "--keep-weights best-repeat or all"
+        )
+    return networks
 
 
 def _trained(study: Path, entry: ModelEntry) -> tuple[nn.Module, Sequence[Tensor]] | None:

@@ -23,7 +23,7 @@ from benchmark.cli.options import (
     Weights,
 )
 from benchmark.devices.hardware_slots import hardware_of
-from benchmark.utils.errors import UserError, did_you_mean
+from benchmark.utils.errors import UserError, did_you_mean, require
 from benchmark.utils.files import check_folder
 from benchmark.utils.words import counted
 
@@ -100,6 +100,10 @@ def predict(
         Literal["float32", "bfloat16"],
         typer.Option(help="Number format of convolutions; bfloat16 is faster and changes few pixels."),
     ] = "float32",
+    runtime: Annotated[
+        Literal["torch", "onnxruntime", "openvino", "auto"],
+        typer.Option(help="Program that computes the network on a CPU; auto: the fastest on a tile, measured first."),
+    ] = "torch",
     device: Device = "auto",
     threads: Threads = None,
     overlap_study: Annotated[
@@ -107,6 +111,8 @@ def predict(
     ] = False,
 ) -> None:
     """Predict images of any size with a trained network. Up to 2^32 pixels; a repeated call continues."""
+    import torch
+
     from benchmark.cli.progress import open_console
     from benchmark.data.formats.images import Levels
     from benchmark.devices.precision import computes_bfloat16
@@ -114,6 +120,7 @@ def predict(
     from benchmark.predict import inputs, manifest
     from benchmark.predict.fused_network import fuse_members
     from benchmark.predict.predict_images import PredictionJob
+    from benchmark.predict.runtimes import EXTRA, RUNTIMES, run_by
     from benchmark.predict.settings import PredictSettings, finds_vias
     from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
     from benchmark.records.chosen_networks import chosen_networks
@@ -136,6 +143,7 @@ def predict(
             "--no-overlay": not overlay,
             "--probability": probability,
             "--dtype": dtype != "float32",
+            "--runtime": runtime != "torch",
         }
         if idle := [flag for flag, present in flags.items() if present]:
             raise UserError(
@@ -189,6 +197,12 @@ def predict(
     manifest.check(out, settings, set())  # before the network is built
     shared = TileAxis(least, least, settings.overlap, network.entry.multiple).shared  # refuses impossible tiles
     torch_device = _device(device, threads)
+    if runtime == "onnxruntime" or runtime == "openvino":
+        if torch_device.type != "cpu":
+            raise UserError(f"--runtime {runtime}: computes on the CPU, not on {torch_device}; add --device cpu")
+        if dtype != "float32":
+            raise UserError(f"--runtime {runtime}: computes in float32, not in {dtype}; leave out one or the other")
+        require(*RUNTIMES[runtime].packages, flag=f"--runtime {runtime}", extra=EXTRA)
     if dtype == "bfloat16" and not computes_bfloat16(torch_device):
         raise UserError(
             f"--dtype bfloat16: {torch_device} has no instructions for it and would emulate it, slower; use float32"
@@ -207,6 +221,9 @@ def predict(
         chosen = choice.side // OVERLAP if overlap is None else overlap
         settings = replace(settings, tile=choice.side, overlap=chosen)
         shared = TileAxis(choice.side, choice.side, chosen, network.entry.multiple).shared
+    if runtime != "torch":
+        fused, ran_by = run_by(runtime, fused, network.channels, choice.side, torch.get_num_threads())
+        console.print(f"--runtime {runtime}: {ran_by}")
     job = PredictionJob(
         fused, settings, network.entry.multiple, torch_device, batch or tiles_per_forward(choice.side), out
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,14 @@ import typer
 from benchmark.cli.options import Models, Results, Threads
 from benchmark.devices.hardware_slots import MissingDeviceError, hardware_of
 from benchmark.records.user_folders import study_folder
+from benchmark.utils.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from benchmark.config.registry import ModelEntry
     from benchmark.devices.hardware_slots import Hardware
 
 
@@ -41,6 +46,12 @@ def profile(
         float | None,
         typer.Option(min=1, help="Seconds for a network's timings in one setting; tables name the number of timings."),
     ] = None,
+    runtimes: Annotated[
+        bool,
+        typer.Option(
+            "--runtimes", help="Time forwards by onnxruntime, OpenVINO and torch.compile beside torch's only."
+        ),
+    ] = False,
     study: Annotated[str, typer.Option(help="Name of the study that keeps the figures.")] = "profile",
     resume: Annotated[
         bool,
@@ -74,6 +85,11 @@ def profile(
     names = layer_names(layers)
     entries, channels = registry.select(models), input_channels(models, file, channels, names)
     start = FileStart(file).weights(models, 0, HashCache(None)) if file else None
+    if runtimes:
+        flags = {"--dtype": dtypes != "float32", "--execution": form != "eager", "--budget": budget is not None}
+        if idle := [flag for flag, present in {**flags, "--resume": resume}.items() if present]:
+            raise UserError(f"{', '.join(idle)}: not with --runtimes, which times float32 forwards; leave it out")
+        raise typer.Exit(_time_runtimes(console, folder, entries, sizes, hardware, channels, file, max(1, len(names))))
     jobs = measure_study.profile_jobs(
         *(folder, entries, sizes, dtypes, hardware, channels),
         forms=form,
@@ -108,6 +124,53 @@ def profile(
         console.print(f"Report: {folder / 'report/index.html'}")
     # A computation that the device does not support is a finding, not a failure.
     raise typer.Exit(1 if any(failure.kind != "unsupported" for failure in failures) else 0)
+
+
+def _time_runtimes(
+    console: Console, folder: Path, entries: Sequence[ModelEntry], sizes: str, machines: Sequence[Hardware],
+    channels: int, weights: Path | None, classes: int,
+) -> int:  # fmt: skip
+    """Time forwards by several runtimes and print the table; return the exit code."""
+    from benchmark.records import provenance
+    from benchmark.records.efficiency_record import EfficiencySettings
+    from benchmark.records.own_networks import keep_networks
+    from benchmark.records.store import Store
+    from benchmark.records.weights import load_weights, read_weights
+    from benchmark.report import build
+    from benchmark.runs.failures import describe_failure
+    from benchmark.speedup.networks import build as build_network
+    from benchmark.speedup.runtime_forwards import beside_runtimes
+    from benchmark.speedup.setting import SpeedupSetting
+    from benchmark.study.measure_study import side
+    from benchmark.training.probe import ProbeInput, probe_networks
+    from benchmark.utils.files import write_atomically
+
+    sides = list(dict.fromkeys(side(text, entries) for text in sizes.split(",")))
+    on_cpu = all(machine.kind == "cpu" for machine in machines)
+    probe_networks(entries, [ProbeInput(of, channels) for of in sides], console.print, on_cpu=on_cpu)
+    keep_networks(folder, entries)
+    packages = Store(folder).write_packages(provenance.packages())
+    failures = []
+    for machine, of, entry in itertools.product(machines, sides, entries):
+        timing = EfficiencySettings.for_device(machine.device).model_copy(update={"warm_up": 1, "min_iterations": 7})
+        setting = SpeedupSetting(machine.device, machine.threads, timing, 1, {"package_list": packages})
+        label = f"{entry.name} {of} on {machine.device}"
+        console.print(f"{label}: runtimes")
+        try:
+            network = build_network(entry, channels, classes)
+            if weights:
+                load_weights(network, weights, read_weights(weights))
+            record = beside_runtimes(entry, of, setting, network=network, channels=channels)
+        except Exception as error:  # a user's network may raise anything
+            failures.append(describe_failure(error, entry=entry))
+            console.print(f"{label}: failed ({failures[-1].kind}): {failures[-1].message}")
+        else:
+            write_atomically(folder / "bench" / record.file_name, record.to_json())
+    if len(failures) < len(machines) * len(sides) * len(entries):
+        build.build(folder)
+        console.print((folder / "report/tables/runtimes.md").read_text("utf-8"))
+        console.print(f"Report: {folder / 'report/index.html'}")
+    return 1 if any(failure.kind != "unsupported" for failure in failures) else 0
 
 
 def _devices(devices: str, threads: int | None, console: Console) -> list[Hardware]:

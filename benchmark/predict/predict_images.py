@@ -20,6 +20,7 @@ from benchmark.evaluation.tiles import TileGrid
 from benchmark.predict import manifest, outputs
 from benchmark.predict.fused_network import as_written
 from benchmark.predict.reader import BrokenImageError, open_source
+from benchmark.predict.runtimes import runtime_of
 from benchmark.predict.settings import PredictSettings
 
 
@@ -139,6 +140,11 @@ class PredictionJob:
 
 
 def computing(network: nn.Module, device: torch.device) -> dict[str, str]:
-    """Return a manifest's facts about the computation: device, rounding of a GPU and reason for unchanged layers."""
+    """Return a manifest's facts: device, runtime, rounding of a GPU and reason for unchanged layers."""
     rounding = {"float32_precision": float32_precision()} if device.type == "cuda" else {}
-    return {"device": device.type} | rounding | ({"as_written": reason} if (reason := as_written(network)) else {})
+    return (
+        {"device": device.type}
+        | runtime_of(network)
+        | rounding
+        | ({"as_written": reason} if (reason := as_written(network)) else {})
+    )

@@ -15,6 +15,7 @@ from benchmark.config.protocol import PRESETS, Protocol
 from benchmark.config.targets import AT, dataset_of
 from benchmark.data.specs import SUFFIX
 from benchmark.records.run_record import Failure
+from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import Broken
 from benchmark.report.read import EnsembleTest, Run, Stressed, StudyResults
 from benchmark.report.scores import Scores
@@ -57,6 +58,10 @@ def redact_study(study: StudyResults) -> StudyResults:
         record = run.record.model_copy(update={"failure": kept, "environment": environment})
         return replace(run, record=record, scores={test: with_numbers(scores) for test, scores in run.scores.items()})
 
+    def without_refusals(comparison: SpeedupComparison) -> SpeedupComparison:
+        others = (other.model_copy(update={"refusal": other.refusal and WITHHELD}) for other in comparison.others)
+        return comparison.model_copy(update={"others": tuple(others)})
+
     protocol = study.protocol
     if protocol is not None and protocol.training.encoder_file is not None:  # its name may tell the chip's
         training = protocol.training.model_copy(update={"encoder_weights": "file"})
@@ -70,6 +75,7 @@ def redact_study(study: StudyResults) -> StudyResults:
             replace(measured, warnings=tuple(SAID.sub(rf"\1: \2, {WITHHELD}", text) for text in measured.warnings))
             for measured in study.efficiency
         ),
+        comparisons=tuple(map(without_refusals, study.comparisons)),
         broken_stress=tuple("a stress test cannot be read" for _ in study.broken_stress),
         broken_ensembles=tuple("an ensemble's test cannot be read" for _ in study.broken_ensembles),
         runs=tuple(without_messages(run) for run in study.runs),
@@ -116,6 +122,7 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
             would keep an old one in another spelling.
     """
     known = {*_datasets(study), *studies, *study.sources}
+    known |= {comparison.study for comparison in study.comparisons if comparison.study}
     known |= {run.record.init.study for run in study.runs if run.record.init}
     known |= {name for name in _protocols(study) if name not in PRESETS}
     if unknown := [name for name in names if name not in known]:
@@ -150,6 +157,10 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         changes = {"train": all_new(tested.record.train), "test": new(tested.record.test)}
         return replace(tested, record=tested.record.model_copy(update=changes))
 
+    def compared_with_names(comparison: SpeedupComparison) -> SpeedupComparison:
+        scores = {new(test): scores for test, scores in comparison.scores.items()}
+        return comparison.model_copy(update={"scores": scores, "study": comparison.study and new(comparison.study)})
+
     def about_sources(sentence: str) -> str:
         """Replace the names of studies, and of runs of theirs, in what merging them said."""
         sentence = BROKEN.sub(lambda match: new(match[0]), sentence)
@@ -171,6 +182,7 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         ),
         origin=tuple(map(about_sources, study.origin)),
         sources=all_new(study.sources),
+        comparisons=tuple(map(compared_with_names, study.comparisons)),
         stressed=tuple(map(with_tested_names, study.stressed)),
         ensembles=tuple(map(with_tested_names, study.ensembles)),
         asked_ensembles={(all_new(train), model) for train, model in study.asked_ensembles},
@@ -224,6 +236,7 @@ def _datasets(study: StudyResults) -> set[str]:
     names |= {name for run in study.runs if run.record.init for name in run.record.init.train}
     names |= {dataset_of(name) for run in study.unfinished for name in (*run.train, *run.test)}
     names |= {name for file in study.strangers for name in STRANGER.findall(file)}
+    names |= {dataset_of(test) for comparison in study.comparisons for test in comparison.scores}
     broken = [run.folder.parts[-3] for run in study.broken]
     broken += [train for sentence in study.origin for train in BROKEN.findall(sentence)]
     names |= {name for train in broken for name in train.split("+")}

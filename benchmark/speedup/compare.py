@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.devices.facts import cpu_has_bfloat16
 from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from benchmark.config.registry import ModelEntry
     from benchmark.data.datasets import Source
     from benchmark.data.packs import Pack
+    from benchmark.predict.fused_network import Dtype
     from benchmark.speedup.setting import SpeedupSetting
 
 __all__ = ["ComparedWork", "SpeedupComparison", "Subject", "measurements"]
@@ -42,6 +45,7 @@ class Subject:
         protocol: settings of the trainings.
         data_root: where datasets are looked for.
         cache: of packs.
+        quantised: folder of a study with the networks and training sets of it that are compared in int8.
         trained: the method with weights of a study and that study's test images; ``None`` where there are none.
     """
 
@@ -54,6 +58,7 @@ class Subject:
     data_root: Path
     cache: Path
     trained: tuple[nn.Module, Sequence[Tensor]] | None
+    quantised: tuple[Path, Sequence[tuple[ModelEntry, str]]] = (Path(), ())
 
     def trained_entries(self, kind: str) -> list[ModelEntry]:
         """Return the networks whose training is measured: on a GPU, which they leave idle, all light ones."""
@@ -66,8 +71,7 @@ def measurements(
 ) -> Iterator[tuple[str, Callable[[], SpeedupComparison]]]:
     """Yield what is to be measured, with its name; each is measured when it is called."""
     from benchmark.data.packs import open_pack
-    from benchmark.devices.facts import cpu_has_bfloat16
-    from benchmark.speedup import feeding, forwards, loop_share, sharing, steps
+    from benchmark.speedup import feeding, forwards, int8_forwards, loop_share, runtime_forwards, sharing, steps
 
     method, sizes, protocol = subject.method, subject.sizes, subject.protocol
     if "start_up" in only:
@@ -87,14 +91,26 @@ def measurements(
                     f"loop {entry.name}",
                     partial(loop_share.loop, entry, pack, protocol, setting),
                 )
+    measured = [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]
+    half = setting.kind == "cuda" or cpu_has_bfloat16()
     if "forward" in only:
-        for entry, size in [*((method, size) for size in sizes), *((other, sizes[0]) for other in subject.others)]:
+        for entry, size in measured:
             yield f"forward {entry.name} {size}", partial(forwards.forward, entry, size, setting)
-        if setting.kind == "cuda" or cpu_has_bfloat16():
+        if half:
             network, images = subject.trained or (None, ())
             for size in sizes:
                 name = f"forward {method.name} {size} bfloat16"
                 yield name, partial(forwards.half_forward, method, size, setting, network, images)
+    if "runtimes" in only:
+        formats: Sequence[Dtype] = ("float32", "bfloat16") if half else ("float32",)
+        for dtype, (entry, size) in itertools.product(formats, measured):
+            name = " ".join(("runtimes", entry.name, str(size), *([dtype] if dtype != "float32" else [])))
+            yield name, partial(runtime_forwards.beside_runtimes, entry, size, setting, dtype)
+    if "int8" in only and setting.kind == "cpu":
+        study, networks = subject.quantised
+        for entry, train in networks:
+            of = (study, entry, train, subject.data_root, subject.cache, setting)
+            yield f"int8 {entry.name} {train}", partial(int8_forwards.in_int8, *of)
     if "together" in only:
         size, runs = (sizes[0], RUNS) if setting.kind == "cuda" else (SMALL_INPUT, setting.threads)
         run = partial(sharing.together, subject.lightest, size, runs, protocol, setting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -116,16 +116,16 @@ def _growth(way: Way, entry: ModelEntry, size: int, setting: SpeedupSetting) -> 
 
 
 def set_allocator(way: str) -> None:
-    """Let memory be allocated as in a way from now on: ``run`` and ``predict`` keep what they free."""
-    if way == "ours":
-        keep_freed_memory()
-    else:
+    """Let memory be allocated as in a way from now on: all but the plain one keep what they free, as ``predict``."""
+    if way == "plain":
         free_as_usual()
+    else:
+        keep_freed_memory()
 
 
-def random_image(size: int) -> Tensor:
-    """Return an image ``(1, 1, size, size)``, uniform in [0, 1], the same at every call."""
-    return torch.rand((1, 1, size, size), generator=torch.Generator().manual_seed(0))
+def random_image(size: int, channels: int = 1) -> Tensor:
+    """Return an image ``(1, C, size, size)``, uniform in [0, 1], the same at every call."""
+    return torch.rand((1, channels, size, size), generator=torch.Generator().manual_seed(0))
 
 
 def _differences(expected: Tensor, logits: Tensor) -> dict[str, object]:
@@ -141,7 +141,29 @@ def _timed(
     fast: Callable[[Tensor], Tensor],
     **facts: object,
 ) -> SpeedupComparison:
-    """Time forwards of both ways in turn, again where another process disturbs them, and record the disturbance."""
+    """Time forwards of both ways in turn and record them."""
+    raw_ms, signs = time_in_turn({"plain": slow, "ours": fast}, image, setting)
+    return setting.comparison(
+        what=what,
+        model=entry.name,
+        size=image.shape[-1],
+        unit="ms",
+        plain=raw_ms["plain"],
+        ours=raw_ms["ours"],
+        hindered=signs,
+        plain_form=plain.FORWARD,
+        **facts,
+    )
+
+
+def time_in_turn(
+    networks: Mapping[str, Callable[[Tensor], Tensor]], image: Tensor, setting: SpeedupSetting
+) -> tuple[dict[str, tuple[float, ...]], tuple[str, ...]]:
+    """Time forwards of several networks in turn, again where another process disturbs them.
+
+    Returns:
+        The milliseconds of each network's forwards, and the signs of other load in all tries.
+    """
 
     def step(network: Callable[[Tensor], Tensor]) -> Callable[[], None]:
         def forward_and_wait() -> None:
@@ -151,24 +173,16 @@ def _timed(
 
         return forward_and_wait
 
+    steps, first = {name: step(network) for name, network in networks.items()}, next(iter(networks))
+
     def hindered(latencies: dict[str, Latency]) -> tuple[str, ...]:
-        return hindrances(latencies["plain"].waited if setting.kind == "cpu" else None)
+        return hindrances(latencies[first].waited if setting.kind == "cpu" else None)
 
     with using_threads(setting.threads):
         latencies, _ = measure_undisturbed(
-            lambda: measure_in_turn({"plain": step(slow), "ours": step(fast)}, setting.timing, set_allocator),
+            lambda: measure_in_turn(steps, setting.timing, set_allocator),
             hindered,
-            lambda latencies: latencies["plain"].p50_ms,
+            lambda latencies: latencies[first].p50_ms,
         )
     free_as_usual()
-    return setting.comparison(
-        what=what,
-        model=entry.name,
-        size=image.shape[-1],
-        unit="ms",
-        plain=latencies["plain"].raw_ms,
-        ours=latencies["ours"].raw_ms,
-        hindered=hindered(latencies),
-        plain_form=plain.FORWARD,
-        **facts,
-    )
+    return {name: latency.raw_ms for name, latency in latencies.items()}, hindered(latencies)

@@ -26,9 +26,16 @@ def require(*packages: str, flag: str, extra: str) -> None:
     Raises:
         UserError: names what is missing and the extra that installs it.
     """
+    if reason := missing_packages(*packages, extra=extra):
+        raise UserError(f"{flag}: {reason}")
+
+
+def missing_packages(*packages: str, extra: str) -> str:
+    """Return which packages are not installed, and the extra that installs them; blank if all are."""
     specs = {package: importlib.util.find_spec(package) for package in packages}
     # Python takes any folder of a package's name, such as W&B's `wandb`, for a package without an origin.
     missing = [package for package, spec in specs.items() if getattr(spec, "origin", spec) is None]
-    if missing:
-        are = "are" if len(missing) > 1 else "is"
-        raise UserError(f"{flag}: {', '.join(missing)} {are} not installed; pip install -e '.[{extra}]'")
+    if not missing:
+        return ""
+    are = "are" if len(missing) > 1 else "is"
+    return f"{', '.join(missing)} {are} not installed; pip install -e '.[{extra}]'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -23,7 +24,9 @@ OFF: Mapping[str, str] = MappingProxyType(
 def switch_off() -> None:
     """Set the environment variables that switch reports off, in this process and its children.
 
-    A variable that the user has set stays.
+    A variable that the user has set stays. OpenVINO's reports have no variable, and its import alone sends one and
+    writes an id below the home folder; without the package that sends them, it reports nothing (in this process).
     """
     for name, value in OFF.items():
         os.environ.setdefault(name, value)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's own sign: no such package

@@ -90,8 +90,8 @@ def _forget_origins(nodes: Iterable[Any]) -> None:
                 _forget_origins(graph.node)
 
 
-def read_onnx(content: bytes, threads: int) -> Forward:
-    """Open an ONNX model in onnxruntime on the CPU."""
+def read_onnx(content: bytes, threads: int, batch: int | None = None) -> Forward:
+    """Open an ONNX model in onnxruntime on the CPU; ``batch`` fixes the number of images, ``None`` leaves it free."""
     telemetry.switch_off()
     import onnxruntime
 
@@ -100,12 +100,40 @@ def read_onnx(content: bytes, threads: int) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors
+    if batch is not None:
+        options.add_free_dimension_override_by_name(AXES[0], batch)
     # After a run its threads would wait busily for the next one, and torch, timed in turn, then takes twice as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def forward(image: Array) -> Array:
         logits: Array = session.run([OUTPUT], {INPUT: image})[0]
+        return logits
+
+    return forward
+
+
+def read_openvino(content: bytes, threads: int, batch: int | None = None, precision: str = "f32") -> Forward:
+    """Open an ONNX model in OpenVINO on the CPU; ``precision`` is its name of a number format, ``f32`` or ``bf16``."""
+    telemetry.switch_off()
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(content)
+    shape = model.input(0).partial_shape
+    shape[0] = -1 if batch is None else batch
+    model.reshape(shape)
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_HYPER_THREADING": True,  # or else it leaves half of a processor's threads alone, whatever was asked
+        "ENABLE_CPU_PINNING": False,  # two processes would share the same cores
+        "INFERENCE_PRECISION_HINT": precision,  # or else it takes bfloat16 where the processor has it
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def forward(image: Array) -> Array:
+        logits: Array = request.infer({0: image}, share_inputs=True)[0]
         return logits
 
     return forward

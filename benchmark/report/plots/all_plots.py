@@ -15,6 +15,7 @@ from benchmark.report.plots import (
     growth_plot,
     profile_plot,
     roofline_plot,
+    runtimes_plot,
     speedup_plot,
     stress_plot,
     training_plot,
@@ -58,4 +59,5 @@ PLOTS = (
     Plot("growth", growth_plot.draw),
     Plot("training", training_plot.draw, kinds=()),
     Plot("bench", speedup_plot.draw),
+    Plot("runtimes", runtimes_plot.draw),
 )

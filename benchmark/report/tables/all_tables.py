@@ -9,9 +9,11 @@ from functools import partial
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import (
     growth_table,
+    int8_table,
     paper_table,
     profile_table,
     roofline_table,
+    runtimes_table,
     speedup_table,
     stress_table,
     training_table,
@@ -46,6 +48,8 @@ TABLES = (
     TableEntry("training", "training", training_table.cost),
     TableEntry("ablation", "ablation", ablation),
     TableEntry("bench", "bench", speedup_table.table),
+    TableEntry("runtimes", "bench", runtimes_table.table),
+    TableEntry("int8", "bench", int8_table.table),
 )
 
 #: The section of each table, also of those that follow from a reference model or a user's choice.

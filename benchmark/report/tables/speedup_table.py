@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import get_args
 
@@ -44,9 +44,12 @@ def table(study: StudyResults) -> Table:
     return Table("bench", "The harness against the plain way", tuple(map(_block, groups(study.comparisons))))
 
 
-def groups(comparisons: Sequence[SpeedupComparison]) -> list[list[SpeedupComparison]]:
-    """Group comparisons of one kind of work, size, number format, device and form, in a reader's order."""
+def groups(
+    comparisons: Iterable[SpeedupComparison], kinds: Collection[ComparedWork] = tuple(TITLES)
+) -> list[list[SpeedupComparison]]:
+    """Group comparisons of some kinds of work by size, number format, device and form, in a reader's order."""
     order = get_args(ComparedWork)
+    comparisons = [comparison for comparison in comparisons if comparison.what in kinds]
 
     def kind(comparison: SpeedupComparison) -> tuple[str | int, ...]:
         # Of a float32 and a bfloat16 comparison the plain side is the same, so float32 comes first.
@@ -58,6 +61,8 @@ def groups(comparisons: Sequence[SpeedupComparison]) -> list[list[SpeedupCompari
             comparison.dtype != "float32",
             comparison.our_form,
             comparison.plain_form,
+            comparison.study or "",
+            *(f"{other.runtime} {other.version}" for other in comparison.others),
         )
 
     models = in_order({comparison.model for comparison in comparisons if comparison.model})
@@ -110,7 +115,7 @@ def _row(comparison: SpeedupComparison) -> Row:
     if (gain := ratio(comparison)) is not None:
         cells["ratio"] = Cell(gain, hindered=hindered)
     if len(comparison.ours) > 1:
-        cells["spread"] = Cell(max(map(_spread, filter(None, (comparison.plain, comparison.ours)))))
+        cells["spread"] = Cell(max(map(spread, filter(None, (comparison.plain, comparison.ours)))))
     if comparison.max_difference is not None and comparison.max_logit:
         cells["difference"] = Cell(comparison.max_difference / max(comparison.max_logit, 1.0))
     if comparison.pixels and comparison.differing_pixels is not None:
@@ -121,7 +126,7 @@ def _row(comparison: SpeedupComparison) -> Row:
     return Row(comparison.model or HARNESS, label, family, cells, ranked=False, remark=remark)
 
 
-def _spread(values: Sequence[float]) -> float:
+def spread(values: Sequence[float]) -> float:
     """Return the interquartile range as a share of the median."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return (high - low) / middle
@@ -156,7 +161,12 @@ def _conventions(comparisons: Sequence[SpeedupComparison], *, more_is_better: bo
         yield f"Masks agree: share of {first.pixels} pixels of test images that both call alike, with trained weights."
     if any(comparison.model == "eal_icnet" for comparison in comparisons) and first.what != "loop":
         yield "EAL-ICNet has γ = 0.7 and temperatures of 400, so that no branch is the identity."
-    yield from dict.fromkeys(map(_made_with, comparisons))
+    yield from made_with(comparisons)
+
+
+def made_with(comparisons: Iterable[SpeedupComparison]) -> Iterable[str]:
+    """Say once each which versions and code comparisons were made with."""
+    return dict.fromkeys(map(_made_with, comparisons))
 
 
 def _made_with(comparison: SpeedupComparison) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -151,9 +152,10 @@ def test_sixteen_bits_colours_and_small_images(predict: Predict, frame: np.ndarr
 
 def test_manifest_tells_what_a_gpu_may_round_to_and_that_layers_stay_as_written() -> None:
     network = FusedNetwork(nn.Identity())
-    assert predict_images.computing(network, torch.device("cpu")) == {"device": "cpu"}
-    gpu = torch.device("cuda", 1)
-    assert predict_images.computing(network, gpu) == {"device": "cuda", "float32_precision": float32_precision()}
+    by_torch = {"device": "cpu", "runtime": "torch", "runtime_version": version("torch")}
+    assert predict_images.computing(network, torch.device("cpu")) == by_torch
+    on_gpu = by_torch | {"device": "cuda", "float32_precision": float32_precision()}
+    assert predict_images.computing(network, torch.device("cuda", 1)) == on_gpu
     slow = FusedNetwork(nn.Identity(), as_written="torch's meta device cannot run the network (ValueError)")
     assert predict_images.computing(slow, torch.device("cpu"))["as_written"] == slow.as_written
 

@@ -14,13 +14,15 @@ from PIL import Image
 
 from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.records.run_record import Failure, Initial
+from benchmark.records.speedup_record import RuntimeTimes
 from benchmark.report.build import PaperChoice, build
-from benchmark.report.read import read_study
+from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study, rename_study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
 from tests.benchmark.report.test_merge import settled
+from tests.benchmark.speedup.test_compare import comparison
 
 SECRETS = ("wafer", "dieshot", "lot42", "jane", "secret")
 
@@ -296,3 +298,13 @@ def test_words_of_programs_are_withheld_from_measurements_and_environments(tmp_p
         *warnings[3:],
     )
     assert redacted.runs[0].record.environment["execution_reason"] == "not compiled: message withheld"
+
+
+def test_comparisons_name_the_new_study_and_test_and_withhold_the_words_of_programs() -> None:
+    scores = {"omc@via": {way: {"image": {"miou": 0.5}} for way in ("plain", "ours")}}
+    other = RuntimeTimes(runtime="openvino", version=None, refusal="ValueError: secret layer")
+    created = comparison(what="int8", plain=(2.0,), ours=(1.0,), study="lab", scores=scores, others=[other])
+    study = StudyResults(None, (), {}, (), comparisons=(created,))
+    (renamed,) = rename_study(redact_study(study), {"omc": "a", "lab": "b"}, ["bench"]).comparisons
+    assert (renamed.study, [*renamed.scores]) == ("b", ["a@via"])
+    assert "secret" not in str(renamed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import multiprocessing
 import platform
@@ -11,7 +12,7 @@ import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import numpy as np
 import pytest
@@ -29,12 +30,12 @@ from benchmark.data.splits import Tile
 from benchmark.devices.precision import to_device
 from benchmark.records import provenance
 from benchmark.records.efficiency_record import EfficiencySettings
-from benchmark.records.speedup_record import SpeedupComparison
+from benchmark.records.speedup_record import ComparedWork, SpeedupComparison
 from benchmark.records.store import Store
 from benchmark.report import build as report
 from benchmark.report.plots import speedup_plot
 from benchmark.report.read import StudyResults
-from benchmark.report.tables import render, speedup_table
+from benchmark.report.tables import int8_table, render, runtimes_table, speedup_table
 from benchmark.speedup import feeding, forwards, loop_share, plain, sharing, steps
 from benchmark.speedup.networks import GAMMA, TEMPERATURE, build
 from benchmark.speedup.setting import SpeedupSetting
@@ -334,7 +335,8 @@ def test_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.Monkey
     code, out, err = call("bench", "--models", "edanet", "--sizes", "64,96", "--device", "cpu", "--threads", "1")
     assert code == 0, err
     kinds = {path.name.partition(".")[0] for path in Path("results/bench/bench").iterdir()}
-    assert kinds == set(bench.EACH.split(", ")) - {"replayed", "together_replayed"}
+    assert kinds == set(bench.EACH.split(", ")) - {"replayed", "together_replayed", "int8"}
+    assert "has no runs of edanet" in out
     assert "masks are not compared" in out
 
 
@@ -371,4 +373,5 @@ def test_wrong_flags_of_bench_are_refused(call: Call, arguments: tuple[str, ...]
 
 
 def test_what_the_verb_knows_is_what_files_may_hold() -> None:
-    assert set(bench.EACH.split(", ")) == set(speedup_table.TITLES)
+    tables = (speedup_table.TITLES, runtimes_table.KINDS, int8_table.KINDS)
+    assert sorted(bench.EACH.split(", ")) == sorted(itertools.chain(*tables)) == sorted(get_args(ComparedWork))

@@ -19,16 +19,16 @@ import sys
 
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
-        raise SystemExit(f"{event} {arguments}")
+        raise SystemExit(f"{{event}} {{arguments}}")
 
 sys.addaudithook(refuse)
 import numpy as np
 import torch
 from benchmark.predict.export.capture import capture
-from benchmark.predict.export.export_formats import read_onnx, write_onnx
+from benchmark.predict.export.export_formats import {reader} as read, write_onnx
 
 program = capture(torch.nn.Conv2d(1, 1, 3, padding=1).eval(), 1, 8, None)
-print(read_onnx(write_onnx(program, {}), 1)(np.zeros((1, 1, 8, 8), np.float32)).shape)
+print(read(write_onnx(program, {{}}), 1)(np.zeros((1, 1, 8, 8), np.float32)).shape)
 """
 
 
@@ -74,11 +74,12 @@ def run(code: str, home: Path, variables: Mapping[str, str]) -> subprocess.Compl
 
 
 @pytest.mark.slow
-def test_export_to_onnx_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="needs the extra: pip install -e '.[export]'")
+@pytest.mark.parametrize(("reader", "package"), [("read_onnx", "onnxruntime"), ("read_openvino", "openvino")])
+def test_export_to_onnx_leaves_nothing_in_the_home_folder(tmp_path: Path, reader: str, package: str) -> None:
+    for needed in ("onnx", "onnxscript", package):
+        pytest.importorskip(needed, reason="needs the extra: pip install -e '.[runtimes]'")
     (home := tmp_path / "home").mkdir()
-    done = run(EXPORT, home, {})
+    done = run(EXPORT.format(reader=reader), home, {})
     assert done.stdout == "(1, 1, 8, 8)\n", done.stderr
     assert [path for path in home.rglob("*") if path.is_file()] == []
 

@@ -74,7 +74,6 @@ def report(
     The studies stay unchanged.
     """
     from benchmark.cli.progress import open_console
-    from benchmark.records.store import Store
     from benchmark.report import build
     from benchmark.report.redact import read_new_names
     from benchmark.report.tables import literature_table
@@ -120,8 +119,6 @@ def report(
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no study there; expected a folder that `benchmark run` made")
-        for broken in Store(folder).survey()[1]:
-            tell(f"{broken.reason}; left out of the report")
     merged = folders if len(folders) > 1 else []
     report_folder = _merged_folder(results, names, study) if merged else folders[0]
     if not check:
@@ -132,7 +129,7 @@ def report(
         if verbose and not zipped:
             console.print("\n".join(map(str, paths)))
         return
-    contradictions = build.check(report_folder, merged, redact=redact, names=new_names)
+    contradictions = build.check(report_folder, merged, redact=redact, names=new_names, tell=tell)
     for line in contradictions:
         console.print(line)
     if not contradictions:

@@ -5,7 +5,7 @@ from benchmark.metrics.connections import connection_counts, net_of_each_via
 from benchmark.metrics.counting import CONNECTION_COLUMNS, COUNT_COLUMNS, count_image
 from benchmark.metrics.definitions import BUILTIN, NOTHING_TO_JUDGE, PIXELS, REDUCTIONS, Metric, Reduction
 from benchmark.metrics.electrical import FAULTS, fault_map, fault_places, not_counted
-from benchmark.metrics.reductions import judged, ratios, reduce
+from benchmark.metrics.reductions import judged, ratios, reduce, reduce_sets
 from benchmark.metrics.vias import via_counts, via_counts_from_masks, via_fault_map
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "not_counted",
     "ratios",
     "reduce",
+    "reduce_sets",
     "via_counts",
     "via_counts_from_masks",
     "via_fault_map",

@@ -165,11 +165,24 @@ class Clustered:
         Raises:
             ValueError: the networks were tested on different frames, or there is no network.
         """
-        sums = [_sums(METRICS[metric], reduction, counts, groups) for counts, groups in networks]
-        names = {names for names, _ in sums}
-        if len(names) != 1:
-            raise ValueError(f"expected networks tested on the same source frames, found {len(names)} sets of frames")
-        return cls(names.pop(), np.stack([terms for _, terms in sums], axis=1), METRICS[metric], reduction)
+        # Those of the same images are summed together: of hundreds of repeats, each alone would take ten times as long.
+        alike: dict[tuple[tuple[str, ...], bytes], list[int]] = {}
+        for index, (counts, groups) in enumerate(networks):
+            alike.setdefault((tuple(groups), judged(counts).tobytes()), []).append(index)
+        sums: dict[tuple[str, ...], list[tuple[list[int], Floats]]] = {}
+        for (groups, judged_bytes), indices in alike.items():
+            has_value = np.frombuffer(judged_bytes, np.bool_)
+            columns = {
+                name: np.stack([np.asarray(networks[index][0][name], np.int64)[has_value] for index in indices])
+                for name in METRICS[metric].columns
+            }
+            names, terms = _sums(METRICS[metric], reduction, columns, np.asarray(groups, dtype=object)[has_value])
+            sums.setdefault(names, []).append((indices, terms))
+        if len(sums) != 1:
+            raise ValueError(f"expected networks tested on the same source frames, found {len(sums)} sets of frames")
+        ((names, parts),) = sums.items()
+        order = np.argsort([index for indices, _ in parts for index in indices])
+        return cls(names, np.concatenate([terms for _, terms in parts], axis=1)[:, order], METRICS[metric], reduction)
 
     def form(self, sums: Floats) -> Floats:
         """Return the metric, (...), of summed terms, (..., terms)."""
@@ -183,21 +196,29 @@ class Clustered:
 
 
 def _sums(
-    metric: Metric, reduction: Reduction, counts: Counts, groups: Sequence[str]
+    metric: Metric, reduction: Reduction, columns: Counts, groups: npt.NDArray[np.object_]
 ) -> tuple[tuple[str, ...], Floats]:
-    """Return the cluster names and (clusters, terms), independent of the order of the images."""
-    has_value = judged(counts)
-    names, member = np.unique(np.asarray(groups, dtype=object)[has_value], return_inverse=True)
-    columns = {name: np.asarray(counts[name], np.int64)[has_value] for name in metric.columns}
+    """Return the cluster names and (clusters, networks, terms), independent of the order of the images.
+
+    Args:
+        metric: its terms are summed.
+        reduction: of the metric.
+        columns: (networks, images) of each column of the metric.
+        groups: (images,) source frames.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    networks, images = next(iter(columns.values())).shape
     if reduction == "image":
-        values = metric.compute(columns)
-        present = ~np.isnan(values)
-        order = np.argsort(member[present])
-        clusters = np.split(values[present][order], np.searchsorted(member[present][order], range(1, len(names))))
-        sums = np.array([[math.fsum(part), len(part)] for part in clusters[: len(names)]], np.float64)
+        values = metric.compute({name: column.reshape(-1) for name, column in columns.items()})
+        sums = np.zeros((len(names), networks, 2))
+        for cluster in range(len(names)):
+            of_cluster = values.reshape(networks, images)[:, member == cluster].tolist()
+            for network, of_images in enumerate(of_cluster):
+                present = [value for value in of_images if not math.isnan(value)]
+                sums[cluster, network] = math.fsum(present), len(present)
     else:
-        whole = np.zeros((len(names), len(columns)), np.int64)
-        np.add.at(whole, member, np.stack(list(columns.values()), axis=1))
+        whole = np.zeros((len(names), networks, len(columns)), np.int64)
+        np.add.at(whole, member, np.stack(list(columns.values()), axis=-1).swapaxes(0, 1))
         sums = whole.astype(np.float64)
     return tuple(names.tolist()), sums
 

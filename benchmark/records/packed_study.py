@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -37,8 +38,11 @@ HOLDERS = {
 #: The most that a packed file may hold, bytes; counts of a hundred thousand images and a hundred runs have less.
 PACKED_BYTES = 4 << 30
 
-# Part of a path of a packed file: no separator, quote or comma, and no dot in front.
-_PART = re.compile(r"\w[\w.+@-]*")
+# Path of a packed file; its parts have no separator, quote or comma, and no dot in front.
+_NAME = re.compile(r"\w[\w.+@-]*(?:/\w[\w.+@-]*)*")
+# A group for each pattern above: a study has tens of thousands of files, so one match decides for each.
+_PATTERNS = re.compile("|".join(f"({re.escape(pattern).replace(re.escape('*'), '[^/]*')})" for pattern in HOLDERS))
+_DEPTHS = sorted({pattern.count("/") + 1 for pattern in HOLDERS})
 _HEAD = re.compile(r'\{"schema": (\d+), "files": \{\n')
 _ENTRY = re.compile(r'"([^"\n]+)": (\{\n.*?\n\})(,?)\n', re.DOTALL)
 _END = "}}\n"
@@ -95,9 +99,8 @@ def model_folders(study: Path, pattern: str = "[!.]*/[!.]*") -> list[Path]:
 
 def holder_of(name: str) -> str | None:
     """Return the pattern of the packed files that hold a file, named below its study's folder; ``None`` for others."""
-    if not all(map(_PART.fullmatch, name.split("/"))):
-        return None
-    return next((holder for pattern, holder in HOLDERS.items() if _fits(name, pattern)), None)
+    match = _PATTERNS.fullmatch(name) if _NAME.fullmatch(name) else None
+    return tuple(HOLDERS.values())[match.lastindex - 1] if match and match.lastindex else None
 
 
 def packed_files(study: Path, holder: str) -> dict[str, bytes]:
@@ -111,7 +114,7 @@ def packed_files(study: Path, holder: str) -> dict[str, bytes]:
         UserError: the packed form cannot be read, or is of a newer release.
     """
     contents: dict[str, bytes] = {}
-    for file in sorted((study / PACKED).glob(holder)):
+    for file in _holding(study, holder):
         contents |= _read(file, stamp(file))
     return contents
 
@@ -133,13 +136,22 @@ def parse(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def _packed_content(file: Path) -> bytes | None:
-    for study in file.parents[:5]:  # <study>/runs/<train>/<model>/<repeat>/record.json
-        if is_packed(study):
-            name = file.relative_to(study).as_posix()
-            holders = sorted((study / PACKED).glob(holder)) if (holder := holder_of(name)) else ()
-            found = (_read(packed, stamp(packed)).get(name) for packed in holders)
+    for depth in _DEPTHS:  # <study>/runs/<train>/<model>/<repeat>/record.json
+        name = "/".join(file.parts[-depth:])
+        holder = holder_of(name) if len(file.parts) >= depth else None
+        if holder is not None and is_packed(study := file.parents[depth - 1]):
+            found = (_read(packed, stamp(packed)).get(name) for packed in _holding(study, holder))
             return next((content for content in found if content is not None), None)
     return None
+
+
+def _holding(study: Path, holder: str) -> list[Path]:
+    """Return the packed files of a pattern, in order; none of a study that is not packed."""
+    packed = study / PACKED
+    try:
+        return [packed / name for name in sorted(os.listdir(packed)) if fnmatchcase(name, holder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _fits(name: str, pattern: str) -> bool:

@@ -81,7 +81,7 @@ def build(
     folder = study / (REDACTED if redact else FOLDER)
     usual = reference is None and plots is PLOTS  # as `run` builds it
     inputs = up_to_date.digest_inputs(study) if usual and not (merged or redact or page_only) else None
-    results = _read(study, merged, redact, names)
+    results = _read(study, merged, redact, names, tell)
     if reference is not None:
         reference = check_method(reference, dict.fromkeys(run.record.model for run in results.runs))
         keep_method(study, reference)
@@ -132,6 +132,7 @@ def check(
     redact: bool = False,
     names: Mapping[str, str] = MappingProxyType({}),
     plots: Sequence[Plot] = PLOTS,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[str]:
     """Compare page and tables on disk with what the records give, and these with their counts; nothing is written.
 
@@ -144,6 +145,7 @@ def check(
         redact: check the report that may leave the house.
         names: as for ``build``.
         plots: as for ``build``.
+        tell: as for ``build``.
 
     Returns:
         One sentence per file that is missing (of a packed study only the page), differs (other than plots) or should
@@ -155,7 +157,7 @@ def check(
         UserError: as ``build``.
     """
     folder = study / (REDACTED if redact else FOLDER)
-    results = _read(study, merged, redact, names)
+    results = _read(study, merged, redact, names, tell)
     method = kept_method(study)
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, None, method, names)
@@ -183,8 +185,10 @@ def check(
     return wrong + [f"{path}: belongs to no table of this report" for path in orphans]
 
 
-def _read(study: Path, merged: Sequence[Path], redact: bool, names: Mapping[str, str]) -> StudyResults:
-    results = merge.merge(merged, redact=redact) if merged else read_study(study)
+def _read(
+    study: Path, merged: Sequence[Path], redact: bool, names: Mapping[str, str], tell: Callable[[str], None]
+) -> StudyResults:
+    results = merge.merge(merged, redact=redact, tell=tell) if merged else read_study(study, tell)
     results = redact_study(results) if redact else results
     # A link's name is in the title, and its target's in what merges say.
     called = (name for folder in (study, *merged) for name in (folder.name, folder.resolve().name) if name)

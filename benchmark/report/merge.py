@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from benchmark.utils.words import counted
 WITHOUT_REPEATS = ("efficiency", "profile", "roofline", "growth")
 
 
-def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
+def merge(
+    folders: Sequence[Path], *, redact: bool = False, tell: Callable[[str], None] = lambda sentence: None
+) -> StudyResults:
     """Read several studies as one that holds all their runs and measurements; their order does not matter.
 
     A run that several hold counts once. Repeats of another seed are further repeats: those of the lowest seed keep
@@ -35,12 +37,13 @@ def merge(folders: Sequence[Path], *, redact: bool = False) -> StudyResults:
     Args:
         folders: each ``results/<study>``; those of one name are called after their parents too.
         redact: number studies of one name instead.
+        tell: as for :func:`benchmark.report.read.read_study`.
 
     Raises:
         UserError: a folder is no study, or they hold what must not share a table; names what differs and a remedy.
     """
     names = distinct_names(folders, numbered=redact)
-    parts = [Part(name, read_study(folder)) for name, folder in sorted(zip(names, folders, strict=True))]
+    parts = [Part(name, read_study(folder, tell)) for name, folder in sorted(zip(names, folders, strict=True))]
     ran = [part for part in parts if part.study.protocol is not None]
     refuse_strangers(ran)
     seeds = sorted({part.protocol.seed for part in ran})

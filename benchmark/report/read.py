@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +29,7 @@ from benchmark.records.speedup_record import SpeedupComparison
 from benchmark.records.store import RECORD_BYTES, Broken, Store
 from benchmark.records.stress_record import StressRecord
 from benchmark.report.contradictions import stranger
-from benchmark.report.scores import Scores, read_scores
+from benchmark.report.scores import ImageCounts, Scores, read_counts, read_scores
 from benchmark.utils.errors import UserError
 from benchmark.utils.words import counted
 
@@ -178,7 +179,7 @@ class Measurement:
         return cls(record, Setting.of(record), measured, warnings, bool(record.hindered))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudyResults:
     """Everything that a report is made of.
 
@@ -277,11 +278,12 @@ def _device(measurement: Measurement) -> Hashable:
     ), measurement.record.origin and measurement.record.origin.machine
 
 
-def read_study(folder: Path) -> StudyResults:
+def read_study(folder: Path, tell: Callable[[str], None] = lambda sentence: None) -> StudyResults:
     """Read a study.
 
     Args:
         folder: ``results/<study>``.
+        tell: called with a sentence for each run that is left out.
 
     Raises:
         UserError: no study there, or a file in it, other than a record, that is broken or missing; names the file.
@@ -296,9 +298,11 @@ def read_study(folder: Path) -> StudyResults:
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return StudyResults(None, (), {}, efficiency, comparisons=comparisons, networks=read_networks(folder))
     records, broken = store.survey()
+    for run in broken:
+        tell(f"{run.reason}; left out of the report")
     unfinished = unfinished_runs(folder, records, [run.folder for run in broken])
     running = {store.run_folder(run.train, run.model, run.repeat) for run in unfinished}
-    runs = tuple(_run(path, record) for path, record in records if path not in running)
+    runs = _runs([(path, record) for path, record in records if path not in running])
     rows: dict[str, dict[str, tuple[Scores, ...]]] = {}
     strangers = []
     earlier = next((run.record.key_parts.behaviour for run in runs), BEHAVIOUR)  # of rows that do not say it
@@ -357,11 +361,18 @@ def _filed(kind: type[F], file: Path) -> F:
         ) from error
 
 
-def _run(folder: Path, record: Record) -> Run:
-    # A finished run has figures for a dataset unless the dataset has no test images.
-    tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
-    behaviour = record.key_parts.behaviour
-    return Run(record, {test: read_scores(folder / f"images.{test}.csv", behaviour) for test in tested}, folder)
+def _runs(records: Sequence[tuple[Path, Record]]) -> tuple[Run, ...]:
+    counts: list[dict[str, ImageCounts]] = []
+    for folder, record in records:
+        # A finished run has figures for a dataset unless the dataset has no test images.
+        tested = [test for test in record.test if test in record.metrics] if record.status == "ok" else []
+        behaviour = record.key_parts.behaviour
+        counts.append({test: read_counts(folder / f"images.{test}.csv", behaviour) for test in tested})
+    scores = iter(Scores.of(list(itertools.chain.from_iterable(tests.values() for tests in counts))))
+    return tuple(
+        Run(record, {test: next(scores) for test in tests}, folder)
+        for (folder, record), tests in zip(records, counts, strict=True)
+    )
 
 
 def _later_tests(store: Store, kind: type[L], runs: Sequence[Run]) -> tuple[list[tuple[L, Scores]], tuple[str, ...]]:

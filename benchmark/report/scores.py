@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -19,6 +20,16 @@ from benchmark.utils.errors import UserError
 
 #: The most that a file of counts may hold, bytes; a million images have less.
 COUNT_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The integer counts of a test's images, as a file holds them; fields are those of :class:`Scores`."""
+
+    images: tuple[str, ...]
+    groups: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.int64]]
+    behaviour: int = BEHAVIOUR
 
 
 @dataclass(frozen=True)
@@ -42,22 +53,28 @@ class Scores:
     behaviour: int = BEHAVIOUR
 
     @classmethod
-    def of(
-        cls,
-        images: Sequence[str],
-        groups: Sequence[str],
-        columns: Mapping[str, NDArray[np.int64]],
-        behaviour: int = BEHAVIOUR,
-    ) -> Scores:
-        """Reduce the counts of images."""
-        return cls(
-            images=tuple(images),
-            groups=tuple(groups),
-            columns=columns,
-            sums={name: int(column.sum()) for name, column in columns.items()},
-            reduced={reduction: metrics.reduce(columns, reduction) for reduction in get_args(metrics.Reduction)},
-            behaviour=behaviour,
-        )
+    def of(cls, tests: Sequence[ImageCounts]) -> list[Scores]:
+        """Reduce the counts of tests; those of the same columns and number of images together, which is faster."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for index, test in enumerate(tests):
+            alike.setdefault((len(test.images), *test.columns), []).append(index)
+        reduced: dict[int, dict[metrics.Reduction, Mapping[str, float]]] = {index: {} for index in range(len(tests))}
+        for indices in alike.values():
+            columns = [tests[index].columns for index in indices]
+            for reduction in get_args(metrics.Reduction):
+                for index, values in zip(indices, metrics.reduce_sets(columns, reduction), strict=True):
+                    reduced[index][reduction] = values
+        return [
+            cls(
+                images=test.images,
+                groups=test.groups,
+                columns=test.columns,
+                sums={name: sum(column.tolist()) for name, column in test.columns.items()},
+                reduced=reduced[index],
+                behaviour=test.behaviour,
+            )
+            for index, test in enumerate(tests)
+        ]
 
     @cached_property
     def judged(self) -> int:
@@ -69,12 +86,18 @@ class Scores:
         kept = [index for index, name in enumerate(self.images) if name in names]
         if not kept:
             return None
-        images, groups = ([side[index] for index in kept] for side in (self.images, self.groups))
-        return Scores.of(images, groups, {name: column[kept] for name, column in self.columns.items()}, self.behaviour)
+        images, groups = (tuple(side[index] for index in kept) for side in (self.images, self.groups))
+        columns = {name: column[kept] for name, column in self.columns.items()}
+        return Scores.of([ImageCounts(images, groups, columns, self.behaviour)])[0]
 
 
 def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
-    """Read and reduce the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
+    """Read and reduce the integers of an ``images.<test>.csv`` as :func:`read_counts` does."""
+    return Scores.of([read_counts(file, behaviour)])[0]
+
+
+def read_counts(file: Path, behaviour: int = BEHAVIOUR) -> ImageCounts:
+    """Read the integers of an ``images.<test>.csv``; its ratio columns are for readers and are not used.
 
     Args:
         file: ``images.<test>.csv``.
@@ -103,4 +126,10 @@ def read_scores(file: Path, behaviour: int = BEHAVIOUR) -> Scores:
         raise UserError(f"{file}: expected integer counts per image, found {content}; {remedy}")
     if unnamed := [name for name in ("image", "group") if name not in table]:
         raise UserError(f"{file}: expected a row per image with its name and group, found no {unnamed[0]!r}; {remedy}")
-    return Scores.of(table["image"], table["group"], columns, behaviour)
+    return ImageCounts(_shared(table["image"]), _shared(table["group"]), columns, behaviour)
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one object for equal names: most runs were tested on the same images."""
+    return names

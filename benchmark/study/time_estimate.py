@@ -55,9 +55,7 @@ class Costs:
 
     def estimate(self, todo: Sequence[TrainJob], measurements: Sequence[EfficiencyJob]) -> tuple[float, Basis]:
         """Return seconds for a plan's jobs, and the least reliable source among them."""
-        # Repeats of a network on the same data cost the same.
-        kinds = {(job.entry.name, job.task.name): job for job in todo}
-        runs = {kind: self._run(job) for kind, job in kinds.items()}
+        runs = self._kinds(todo)
         seconds = [runs[job.entry.name, job.task.name][0] for job in todo]
         basis = max((basis for _, basis in runs.values()), key=BASES.index, default=BASES[0])
         # Runs side by side end no sooner than the longest of them.
@@ -69,8 +67,9 @@ class Costs:
     ) -> ExpectedWork:
         """Return what the jobs of a plan, its stress tests and the report of all ``runs`` are expected to take."""
         jobs = {job.label: ExpectedJob(self.seconds(job), "efficiency", exclusive=True) for job in measurements}
+        of_kinds = self._kinds(todo)
         for job in todo:
-            seconds, basis = self._run(job)
+            seconds, basis = of_kinds[job.entry.name, job.task.name]
             early = job.protocol.training.patience is not None
             jobs[job.label] = ExpectedJob(seconds, job.entry.name, timed=basis == "runs", may_stop_early=early)
         return ExpectedWork(jobs, len(self.hardware.slots), stress, self.report_seconds(runs), REPORT in self.known)
@@ -97,6 +96,11 @@ class Costs:
         elif kind == "cuda" and importlib.util.find_spec("pynvml") is not None:
             timed += ENERGY_SECONDS
         return EFFICIENCY_S[kind] + timed
+
+    def _kinds(self, jobs: Sequence[TrainJob]) -> dict[tuple[str, str], tuple[float, Basis]]:
+        """Return network and training set -> :meth:`_run`: repeats of a network on the same data cost the same."""
+        kinds = {(job.entry.name, job.task.name): job for job in jobs}
+        return {kind: self._run(job) for kind, job in kinds.items()}
 
     def _run(self, job: TrainJob) -> tuple[float, Basis]:
         """Return an upper limit of a run's seconds, and its source."""

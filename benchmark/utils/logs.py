@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -87,6 +88,7 @@ def quoted(text: str) -> str:
     return without_folders("\n".join(text.splitlines()[-LINES:]))
 
 
+@functools.lru_cache(maxsize=512)  # environments of ten thousand runs share their values
 def without_folders(text: str) -> str:
     """Cut absolute paths to their files' names, so that no user or folder is named."""
     for pattern, replacement in _PATHS:

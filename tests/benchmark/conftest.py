@@ -6,7 +6,6 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,22 +37,6 @@ SMALL = (
     "training.norm_reestimation_batches=2",
     "training.mixed_precision=off",
 )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _fonts_without_layout() -> Iterator[None]:
-    """Embed fonts without their rules for layout: to cut these down, in vain, takes a third of a report's time."""
-    subsetter = importlib.import_module("fontTools.subset").Subsetter  # a part of matplotlib for this project
-    cut = subsetter.subset
-
-    def cut_letters_alone(self: object, font: Any) -> None:
-        for table in {"GSUB", "GPOS", "GDEF", "kern"} & {*font.keys()}:
-            del font[table]
-        cut(self, font)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subsetter, "subset", cut_letters_alone)
-        yield
 
 
 @pytest.fixture(scope="session")

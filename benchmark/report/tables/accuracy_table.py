@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from benchmark import metrics
 from benchmark.config.protocol import Protocol
@@ -13,8 +14,10 @@ from benchmark.records.asked_runs import UnfinishedRun
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import (
     ENSEMBLE,
+    Naming,
     about_ensembles,
     about_scores,
+    current_naming,
     display,
     electrical_conventions,
     folds_of,
@@ -65,6 +68,17 @@ ELECTRICAL = Kind(
 
 def scores(study: StudyResults, kind: Kind) -> Table:
     """Return one block per (training datasets, test dataset), models in the registry's order, references last."""
+    # Tables, plots and the page of a report rest on the same one, and of ten thousand runs it takes half a second.
+    tables = _TABLES.setdefault(study, {})
+    if (key := (kind, current_naming())) not in tables:
+        tables[key] = _scores(study, kind)
+    return tables[key]
+
+
+_TABLES: WeakKeyDictionary[StudyResults, dict[tuple[Kind, Naming], Table]] = WeakKeyDictionary()
+
+
+def _scores(study: StudyResults, kind: Kind) -> Table:
     if study.protocol is None:
         return Table(kind.name, kind.title)
     protocol = study.protocol

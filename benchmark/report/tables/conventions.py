@@ -177,6 +177,11 @@ def naming(networks: Iterable[ModelEntry], method: str = METHOD) -> Iterator[Non
         _NAMING.reset(token)
 
 
+def current_naming() -> Naming:
+    """Return how the report that is being made names networks."""
+    return _NAMING.get()
+
+
 def users_networks() -> tuple[ModelEntry, ...]:
     """Return the users' networks of the report that is being made."""
     return _NAMING.get().networks

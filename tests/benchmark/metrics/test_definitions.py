@@ -12,11 +12,14 @@ from benchmark.metrics import (
     CONNECTION_COLUMNS,
     COUNT_COLUMNS,
     METRICS,
+    PIXELS,
+    Reduction,
     connection_counts,
     count_image,
     judged,
     ratios,
     reduce,
+    reduce_sets,
     via_counts_from_masks,
 )
 
@@ -134,6 +137,18 @@ def test_order_of_images_changes_nothing() -> None:
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(40)
         assert reduce({name: column[order] for name, column in counts.items()}, "image") == reduce(counts, "image")
+
+
+@pytest.mark.parametrize("reduction", ["image", "pooled"])
+def test_sets_are_reduced_together_as_each_alone(reduction: Reduction) -> None:
+    counts = columns_of(60)
+    for name in PIXELS:
+        counts[name][[3, 20, 21, 22, 23, 24]] = 0  # one image of the first set, all of the fifth
+    sets = [{name: column[start : start + 5] for name, column in counts.items()} for start in range(0, 60, 5)]
+    together = reduce_sets(sets, reduction)
+    assert together == [reduce(columns, reduction) for columns in sets]
+    assert together[4] == {}
+    assert len(set(map(repr, together))) == 12
 
 
 def test_narrow_integers_do_not_overflow() -> None:

@@ -1,11 +1,17 @@
-"""Ticks of logarithmic axes: decades where they give a scale, else evenly placed round numbers."""
+"""Ticks of logarithmic axes: decades where they give a scale, else evenly placed round numbers; fonts of a PDF."""
 
 from __future__ import annotations
 
+import io
+import re
+import zlib
+
 import pytest
+from fontTools.subset import Subsetter
+from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
-from benchmark.report.plots.plot_style import round_ticks
+from benchmark.report.plots.plot_style import FONT, round_ticks, save
 
 
 @pytest.mark.parametrize(
@@ -23,3 +29,16 @@ def test_ticks_give_a_scale(limits: tuple[float, float], expected: list[str]) ->
     round_ticks(axes.xaxis, fine=True)
     ticks = [tick for tick in axes.xaxis.get_majorticklocs() if limits[0] <= tick <= limits[1]]
     assert axes.xaxis.get_major_formatter().format_ticks(ticks) == expected
+
+
+def test_fonts_of_a_pdf_have_glyphs_and_no_rules_for_layout() -> None:
+    cut = Subsetter.subset
+    figure = Figure((1, 1))
+    figure.text(0, 0, "AVE", family=FONT)
+    content = save(figure, "pdf")
+    assert Subsetter.subset is cut
+    streams = [zlib.decompress(found) for found in re.findall(rb"stream\n(x.*?)\nendstream", content, re.DOTALL)]
+    fonts = [TTFont(io.BytesIO(stream)) for stream in streams if stream.startswith(b"\0\1\0\0")]
+    tables = set().union(*(font.keys() for font in fonts))
+    assert tables & {"GDEF", "GPOS", "GSUB", "kern", "glyf"} == {"glyf"}
+    assert {"A", "V", "E"} <= {glyph for font in fonts for glyph in font.getGlyphOrder()}

@@ -6,7 +6,7 @@ import csv
 import re
 import shutil
 import zipfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -229,7 +229,8 @@ def test_word_that_a_dataset_is_called_after_stays_where_it_is_no_name(tmp_path:
     renamed = rename_study(results, {"falcon": "chip"}, ["falcon-lab"])
     called = rename_study(results, {"falcon": word}, ["falcon-lab"])
     assert called.runs[0].record.metrics.keys() == {word}
-    assert rename_study(called, {word: "chip"}, ["falcon-lab"]) == renamed
+    again = rename_study(called, {word: "chip"}, ["falcon-lab"])
+    assert all(getattr(again, field.name) == getattr(renamed, field.name) for field in fields(StudyResults))
 
 
 def test_only_names_are_replaced_in_what_merging_says(chip: Path) -> None:

@@ -47,7 +47,7 @@ def do(study: Study) -> list[Job]:
 @pytest.fixture
 def make(make_study: MakeStudy) -> Callable[..., Study]:
     def make(*overrides: str, asked: Stresses | None = ASKED, keep: str = "best-repeat") -> Study:
-        study = make_study(load_protocol("quick", [*SMALL, "repeats=2", *overrides]))
+        study = make_study(load_protocol("quick", [*SMALL, "training.warmup=0", "repeats=2", *overrides]))
         study.stress, study.keep_weights = asked, keep
         return study
 

@@ -113,7 +113,8 @@ def test_weights_that_the_last_step_spoilt_end_the_training(pack: Pack) -> None:
 
 
 def test_cosine_falls_from_lr_to_zero(pack: Pack) -> None:
-    protocol = with_settings("training.schedule=cosine", "training.steps=4", "training.validate_every=1")
+    steps = ("training.steps=4", "training.warmup=0", "training.validate_every=1")
+    protocol = with_settings("training.schedule=cosine", *steps)
     result = [row.lr for row in train(tiny(), pack, protocol).history]
     expected = [2e-3 * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / 4))).item() for step in range(4)]
     assert result == pytest.approx(expected, rel=1e-6)

@@ -80,7 +80,7 @@ def test_missing_figures_have_no_repeats_and_remarks_qualify_rows() -> None:
     counts = frame.xs("n", axis=1, level=1)
     assert counts.notna().all(axis=None)
     assert (counts == 0).any(axis=None)
-    assert frame["remark"].astype(str).str.contains("something else had the device").any()
+    assert frame["remark"].astype(str).str.contains("cut short by the budget").any()
 
 
 def test_plots_are_figures_by_the_names_of_their_files() -> None:

@@ -45,7 +45,7 @@ def boundary(mask: Mask, ignore: Mask | None = None) -> Mask:
 
 
 def _moved(mask: Mask, steps: tuple[tuple[int, int], ...]) -> Mask:
-    """Return the union of a mask's copies, each moved by (dy, dx); a distance transform takes ten times as long."""
+    """Return the union of a mask's copies, each moved by (dy, dx)."""
     height, width = mask.shape
     # A frame keeps the rows apart, so that a step is a step along one axis.
     framed = np.zeros((height + 2 * TOLERANCE_PX, width + TOLERANCE_PX), np.bool_)

@@ -71,7 +71,7 @@ def reduce(counts: Counts, reduction: Reduction, chosen: Mapping[str, Metric] = 
 def reduce_sets(
     sets: Sequence[Counts], reduction: Reduction, chosen: Mapping[str, Metric] = METRICS
 ) -> list[dict[str, float]]:
-    """Reduce several sets of N images each at once: as :func:`reduce` of each, in a tenth of the time for small N.
+    """Reduce several sets of N images each at once: as :func:`reduce` of each, but faster for small N.
 
     Args:
         sets: the integer columns of each set; all have the same columns and the same N.

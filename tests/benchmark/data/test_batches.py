@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.config.protocol import Protocol, load_protocol
+from benchmark.data import batches
 from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches, labelled_corner, labelled_windows
 from benchmark.data.packs import IGNORED, Pack, Tile
 
@@ -62,6 +63,21 @@ def test_batches_have_the_promised_shapes_and_ranges(channels: int) -> None:
         assert batch.images.min() >= 0
         assert batch.images.max() <= 1
         assert set(batch.masks.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("overrides", [(), ("training.augmentation=flips_turns", "photometric.noise=0.1")])
+def test_batches_gathered_ahead_for_a_gpu_are_those_of_a_cpu(
+    overrides: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, pack = protocol("training.batch=4", *overrides), make_pack()
+    expected = epoch(pack, chosen)
+    on_device = batches.to_device
+    monkeypatch.setattr(batches, "to_device", lambda *pixels, ignored: on_device(*pixels[:2], CPU, ignored=ignored))
+    ahead = list(TrainingBatches([(pack, range(10))], SIZE, chosen, 0, torch.device("cuda")).epoch(0))
+    assert len(ahead) == len(expected)
+    for batch, other in zip(ahead, expected, strict=True):
+        assert torch.equal(batch.images, other.images)
+        assert torch.equal(batch.masks, other.masks)
 
 
 def test_levels_0_and_255_become_0_and_1() -> None:

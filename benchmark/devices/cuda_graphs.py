@@ -7,12 +7,12 @@ import pickle
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Function = Callable[..., Tensor]
 Inputs = tuple[Tensor | None, ...]
@@ -33,15 +33,13 @@ class NotCapturableError(NotImplementedError):
 class Graph:
     """Recorded kernels of a function for inputs of one shape, with fixed memory for inputs, output and gradients."""
 
-    def __init__(
-        self, function: Function, inputs: Inputs, parameters: Iterable[nn.Parameter], stream: torch.cuda.Stream
-    ) -> None:
+    def __init__(self, function: Function, inputs: Inputs, stream: torch.cuda.Stream) -> None:
         """Capture a call; the capture computes nothing.
 
         Args:
-            function: already warmed up on the stream.
+            function: already warmed up on the stream. It must not add to earlier gradients, and others must not read
+                the gradients that it writes.
             inputs: tensors that each replay reads.
-            parameters: the function writes their gradients, if any, and must not add to earlier gradients.
             stream: of the capture.
 
         Raises:
@@ -63,7 +61,6 @@ class Graph:
                 _FAILED.append(self._graph)
             generator.graphsafe_set_state(random_state)
             raise NotCapturableError(_first_cause(error)) from error
-        self._gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         """Replay with other inputs of the same shapes; the next replay overwrites the output."""
@@ -75,9 +72,6 @@ class Graph:
     def replay(self) -> Tensor:
         """Compute again from the current content of the inputs."""
         self._graph.replay()
-        if self._gradients and self._gradients[0][0].grad is not self._gradients[0][1]:
-            for parameter, gradient in self._gradients:  # a plain call has replaced them
-                parameter.grad = gradient
         return self.output
 
 
@@ -88,12 +82,11 @@ class Replayed:
     the warm-up. The last of them is checked for obstacles, because a failed capture leaves torch in an invalid state.
 
     Args:
-        function: from tensors, the first on the GPU, to a tensor.
-        parameters: the function writes their gradients, if any.
+        function: from tensors, the first on the GPU, to a tensor; :class:`Graph` tells its limits.
     """
 
-    def __init__(self, function: Function, parameters: Iterable[nn.Parameter] = ()) -> None:
-        self.function, self.parameters = function, tuple(parameters)
+    def __init__(self, function: Function) -> None:
+        self.function = function
         self.graph: Graph | None = None
         self._shape: tuple[torch.Size | None, ...] = ()
         self._seen: Counter[tuple[torch.Size | None, ...]] = Counter()
@@ -120,7 +113,7 @@ class Replayed:
             with on_stream(self._stream), obstacles(self._obstacles) if last else contextlib.nullcontext():
                 return self.function(*inputs)
         copies = tuple(None if tensor is None else tensor.clone() for tensor in inputs)
-        self.graph, self._shape = Graph(self.function, copies, self.parameters, self._stream), shape
+        self.graph, self._shape = Graph(self.function, copies, self._stream), shape
         return self.graph.replay()
 
 

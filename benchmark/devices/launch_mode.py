@@ -40,14 +40,14 @@ class Launch:
 
         Args:
             function: takes tensors (or ``None``) on the device, returns a tensor and does not synchronise. It may
-                replace the gradients of the network's parameters.
+                change the network; only itself may read the gradients that it writes.
         """
         if self.mode == "graph":
             return self._graph(function)
         return self._compiled(function) if self.mode == "compile" else function
 
     def _graph(self, function: Function) -> Function:
-        replayed = Replayed(function, self.network.parameters())  # its memory is freed with the caller's reference
+        replayed = Replayed(function)  # its memory is freed with the caller's reference
 
         def call(*inputs: Tensor | None) -> Tensor:
             if self.mode == "graph":

@@ -25,7 +25,7 @@ from benchmark.records.weights import non_finite
 from benchmark.training.averaged_weights import AveragedWeights
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.losses import loss_of_layers
-from benchmark.training.optimizer import clip_gradients, make_optimizer, make_schedule
+from benchmark.training.optimizer import clip_gradients, load_optimizer, make_optimizer, make_schedule
 
 OnStep = Callable[[int, int], None]
 OnRound = Callable[[Sequence[Round]], None]
@@ -104,14 +104,17 @@ def train(
     settings = protocol.training
     total = settings.steps or settings.epochs * len(batches)
     interval = settings.validate_every or (total if settings.steps else len(batches))
-    optimizer = make_optimizer(network, settings)
+    launch = launch or Launch(network, batches.device)
+    optimizer = make_optimizer(network, settings, captured=launch.mode == "graph")
     state = _State(network, optimizer, make_schedule(optimizer, settings, total))
     if settings.ema is not None:
         state.average = AveragedWeights(network, settings.ema)
-    launch = launch or Launch(network, batches.device)
 
     def train_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
-        return training_step(network, Batch(images, masks, counted), batches, protocol)
+        loss = training_step(network, Batch(images, masks, counted), batches, protocol)
+        clip_gradients(network, settings)
+        optimizer.step()
+        return loss
 
     def validate_on_batch(images: Tensor, masks: Tensor, counted: Tensor | None) -> Tensor:
         return validation_step(network, Batch(images, masks, counted), batches.layers, protocol)
@@ -131,11 +134,9 @@ def train(
         for _ in range(length):
             batch = next(stream)
             loss_sum += launched_training_step(batch.images, batch.masks, batch.counted)
-            clip_gradients(network, settings)
-            optimizer.step()
             state.schedule.step()
             steps += 1
-            if state.average is not None:
+            if state.average is not None:  # outside a graph, which would hold the decay of one step
                 state.average.update(steps)
             images += len(batch.images)
             on_step(steps, total)
@@ -167,8 +168,7 @@ def _resume(checkpoint: Checkpoint | None, state: _State) -> _Progress:
     if saved is None:
         return _Progress()
     state.network.load_state_dict(saved["network"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.schedule.load_state_dict(saved["schedule"])
+    load_optimizer(state.optimizer, state.schedule, saved)
     if state.average is not None:
         state.average.load(saved["average"])
     torch.set_rng_state(saved["random"])

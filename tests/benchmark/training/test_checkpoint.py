@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol, load_protocol
-from benchmark.data.batches import TrainingBatches, evaluation_batches
+from benchmark.data.batches import Batch, TrainingBatches, evaluation_batches
 from benchmark.data.packs import Pack
+from benchmark.devices.launch_mode import Launch
 from benchmark.training import loop
 from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.fake_graphs import Tape, tapes
 from tests.benchmark.tiny import TinyNet
+
+__all__ = ["tapes"]  # a fixture
 
 CPU = torch.device("cpu")
 RECIPES = {
@@ -62,11 +68,15 @@ class Always(Checkpoint):
 
 
 def session(
-    pack: Pack, protocol: Protocol, checkpoint: Checkpoint | None, stop_at: int | None = None
+    pack: Pack,
+    protocol: Protocol,
+    checkpoint: Checkpoint | None,
+    stop_at: int | None = None,
+    execution: Execution = "eager",
 ) -> tuple[nn.Module, loop.TrainingResult, list[int]]:
     """Train a network from its seed, as a process of its own would, perhaps up to an interruption."""
     torch.manual_seed(5)
-    network = DropNet()
+    network = DropNet() if execution == "eager" else TinyNet()  # a CPU draws on the host, which no graph can hold
     division = pack.divide(protocol)
     batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
     steps: list[int] = []
@@ -76,9 +86,11 @@ def session(
             raise Interrupted
         steps.append(done)
 
-    trained = loop.train(
-        network, batches, lambda: evaluation_batches(pack, division.val, 32, 2, CPU), protocol, on_step, checkpoint
-    )
+    def validation() -> Iterator[Batch]:
+        return evaluation_batches(pack, division.val, 32, 2, CPU)
+
+    launch = Launch(network, CPU, execution)
+    trained = loop.train(network, batches, validation, protocol, on_step, checkpoint, launch)
     return network, trained, steps
 
 
@@ -90,13 +102,26 @@ def without_clock(history: list[loop.Round]) -> list[loop.Round]:
 def test_training_that_was_interrupted_twice_ends_with_the_same_weights(
     recipe: str, pack: Pack, tmp_path: Path
 ) -> None:
-    protocol = load_protocol("quick", [*SMALL, *RECIPES[recipe]])
-    whole, expected, steps = session(pack, protocol, None)
-    checkpoint = Always(tmp_path / "last.pt", "k")
+    assert_interruptions_change_nothing(load_protocol("quick", [*SMALL, *RECIPES[recipe]]), pack, tmp_path, "eager")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_graph_goes_on_with_the_optimiser_s_state_of_a_checkpoint(
+    optimizer: str, pack: Pack, tmp_path: Path, tapes: list[Tape]
+) -> None:
+    steps = ("training.steps=24", "training.validate_every=8", "training.schedule=poly", "training.clip_norm=0.1")
+    protocol = load_protocol("quick", [*SMALL, *steps, f"training.optimizer={optimizer}"])
+    assert_interruptions_change_nothing(protocol, pack, tmp_path, "graph")
+    assert sum(tape.replays > 0 for tape in tapes) > 2
+
+
+def assert_interruptions_change_nothing(protocol: Protocol, pack: Pack, folder: Path, execution: Execution) -> None:
+    whole, expected, steps = session(pack, protocol, None, execution=execution)
+    checkpoint = Always(folder / "last.pt", "k")
     for stop_at in (steps[len(steps) // 2], steps[-1]):
         with pytest.raises(Interrupted):
-            session(pack, protocol, checkpoint, stop_at)
-    network, trained, taken = session(pack, protocol, checkpoint)
+            session(pack, protocol, checkpoint, stop_at, execution)
+    network, trained, taken = session(pack, protocol, checkpoint, execution=execution)
     assert taken == steps[-len(taken) :]
     assert 0 < len(taken) < len(steps)  # it went on, and not from the beginning
     assert without_clock(trained.history) == without_clock(expected.history)

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmark.config.training_settings import Training
 from benchmark.training.averaged_weights import AveragedWeights
-from benchmark.training.optimizer import clip_gradients, make_optimizer, make_schedule
+from benchmark.training.optimizer import clip_gradients, load_optimizer, make_optimizer, make_schedule
 
 
 def rates(settings: Training, total: int) -> list[float]:
@@ -100,3 +100,30 @@ def test_warm_up_has_no_step_by_rounding(share: float, total: int, steps: int) -
     optimizer = make_optimizer(nn.Linear(1, 1), Training(lr=1.0))
     rise = make_schedule(optimizer, Training(warmup=share), total).lr_lambdas[0]
     assert sum(rise(step) < 1 for step in range(total)) == steps
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_state_goes_on_in_a_graph_and_out_of_one(optimizer: str, captured: bool) -> None:
+    settings = Training.model_validate({"optimizer": optimizer, "lr": 0.1, "schedule": "poly"})
+    layers, states = (nn.Linear(2, 1), nn.Linear(2, 1)), []
+    for place, layer in enumerate(layers):
+        made = make_optimizer(layer, settings, captured=captured != bool(place))
+        states.append((made, make_schedule(made, settings, 9)))
+
+    def step(place: int) -> None:
+        for parameter in layers[place].parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for part in states[place]:
+            part.step()
+
+    step(0)
+    layers[1].load_state_dict(layers[0].state_dict())
+    saved = {name: part.state_dict() for name, part in zip(("optimizer", "schedule"), states[0], strict=True)}
+    load_optimizer(*states[1], copy.deepcopy(saved))
+    rates = [made.param_groups[0]["lr"] for made, _ in states]
+    assert [isinstance(rate, torch.Tensor) for rate in rates] == [captured, not captured]
+    assert float(rates[1]) == pytest.approx(float(rates[0]), rel=1e-7)
+    for place in (0, 1, 0, 1):
+        step(place)
+    torch.testing.assert_close(layers[1].weight, layers[0].weight)

@@ -235,6 +235,11 @@ class Store:
             write_atomically(self.packages_file(digest), packages.encode())
         return digest
 
+    @property
+    def layouts_file(self) -> Path:
+        """File of the layouts that runs on GPUs have chosen, with the times of a step."""
+        return self.folder / "environment" / "layouts.json"
+
     def read_protocol(self) -> Protocol | None:
         """Return the study's protocol, or ``None`` for a new study."""
         return load_protocol(self.protocol_file, stored=True) if self.protocol_file.is_file() else None

@@ -23,6 +23,11 @@ class Meter:
         self._before, self._energy = read_conditions(device), energy_joules(device)
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
+    def forget_peak(self) -> None:
+        """Forget the peak of the GPU's memory so far; memory that is still held counts."""
+        if self._allocated is not None:
+            self._allocated.restart()
+
     def cost(self, *, test_seconds: float, earlier_seconds: float) -> RunCost:
         """Return the cost since the start; waits until the device is idle.
 

@@ -31,7 +31,7 @@ from benchmark.records.store import CHECKPOINT, Store
 from benchmark.records.weights import load_weights, read_weights
 from benchmark.runs.cost import Meter
 from benchmark.runs.jobs import OnStep, TrainJob
-from benchmark.training import determinism
+from benchmark.training import depthwise_layout, determinism
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.finetune import load_initial_weights
 from benchmark.training.loop import TrainingResult, train
@@ -81,9 +81,11 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
 
         training_images = [(part.pack, part.division.train) for part in training_parts]
         batches = TrainingBatches(training_images, size, job.protocol, job.repeat, device)
+        launch = Launch(network, device, job.execution)
+        layout = depthwise_layout.choose(launch, batches, job.protocol, Store(job.study), job.entry.name)
+        meter.forget_peak()  # of steps that were timed
         torch.manual_seed(seeds.derive(job.protocol.seed, "dropout", job.task.name, job.repeat))
         checkpoint = Checkpoint(job.folder / CHECKPOINT, job.key)
-        launch = Launch(network, device, job.execution)
         started = time.perf_counter()
 
         def validation() -> Iterator[Batch]:
@@ -126,6 +128,7 @@ def train_and_test(job: TrainJob, on_step: OnStep) -> Record:
                 nondeterministic_operations=operations,
                 **({"network_code": network_code} if network_code else {}),
                 **({BOUNDED: True} if any(bounded) else {}),
+                **({"depthwise_layout": layout} if layout else {}),
                 **launch.facts(),
             ),
         )

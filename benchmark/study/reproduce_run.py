@@ -21,6 +21,7 @@ from benchmark.runs.staleness import changed_parts
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,9 @@ def plan(original: Original, study: Study) -> Plan:
         code = original.record.environment.get("code", {})
         origin = f"; the run was made by version {code.get('version')}, commit {code.get('commit')}" if code else ""
         raise UserError(f"--reproduce {original.file}: another run by now, in {'; '.join(parts)}{origin}")
+    layouts = Store(original.study).layouts_file
+    if layouts.is_file() and not study.store.layouts_file.exists():  # the run might choose another layout
+        write_atomically(study.store.layouts_file, layouts.read_bytes())
     jobs = {label: job for label, job in whole.expected.jobs.items() if label == todo[0].label}
     expected = replace(whole.expected, jobs=jobs, report=0.0)  # one run gets no report
     return replace(whole, done=[], failed=[], stale=[], todo=todo, measurements=[], expected=expected, whole=False)

@@ -33,6 +33,14 @@ class Comparable(TinyNet):
         self.features = nn.Conv2d(in_channels, 4, 3, padding=1, bias=False)
 
 
+class Depthwise(TinyNet):
+    """Filters each channel alone between two convolutions."""
+
+    def __init__(self, in_channels: int = 1, classes: int = 1) -> None:
+        super().__init__(in_channels, classes)
+        self.norm = nn.Sequential(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), nn.BatchNorm2d(4))
+
+
 class NotANumber(TinyNet):
     """Diverges at once."""
 

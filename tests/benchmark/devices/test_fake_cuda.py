@@ -22,6 +22,7 @@ from benchmark.config import registry
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch
 from benchmark.training import loop
+from benchmark.training.depthwise_layout import depthwise, lay_out
 
 GPU = torch.device("cuda:0")
 SIDE = 64
@@ -106,6 +107,22 @@ def test_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing
         assert seen.formats == {dtype}
         # Without a driver torch takes bfloat16 for a format that cuDNN lacks. LETNet's transformers change the layout.
         assert seen.other_layout == 0 or dtype == torch.bfloat16 or name == "letnet"
+
+
+@pytest.mark.parametrize("name", ["eal_icnet", "contextnet", pytest.param("letnet", marks=pytest.mark.slow)])
+def test_contiguous_depthwise_convolutions_leave_the_others_channels_last(name: str) -> None:
+    network = on_the_gpu(name).train()
+    lay_out(network, "contiguous")
+    layers = {layer: layer in depthwise(network) for layer in network.modules() if isinstance(layer, nn.Conv2d)}
+    contiguous: dict[nn.Module, bool] = {}
+    for layer in layers:
+        layer.register_forward_hook(
+            lambda layer, _, maps: contiguous.update({layer: not maps.is_contiguous(memory_format=torch.channels_last)})
+        )
+    judged(network, load_protocol("paper"))
+    if name == "letnet":
+        layers = {layer: alone for layer, alone in layers.items() if alone}  # its transformers change the layout
+    assert {layer: contiguous[layer] for layer in layers} == layers
 
 
 class Attention(TorchFunctionMode):

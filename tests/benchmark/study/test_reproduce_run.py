@@ -24,6 +24,7 @@ from benchmark.study.plan import make_plan
 from benchmark.study.reproduce_run import Original, build, plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
+from benchmark.utils.files import write_atomically
 from tests.benchmark.conftest import TINY, Call, tiny_run
 from tests.benchmark.executors.in_process import InProcessExecutor
 
@@ -72,13 +73,17 @@ def test_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, cache
     assert [record.repeat for _, record in Store(tmp_path / "repeated").records()] == [1]
 
 
-def test_repeat_beyond_those_of_the_settings_is_planned_alone(file: Path, cache: Path, tmp_path: Path) -> None:
+def test_repeat_beyond_the_settings_is_planned_alone_with_the_study_s_layouts(
+    file: Path, cache: Path, tmp_path: Path
+) -> None:
     store = Store(file.parents[4])
     protocol = store.read_protocol()
     assert protocol is not None
     store.write_protocol(protocol.model_copy(update={"repeats": 1}))
+    write_atomically(store.layouts_file, b"choices")
     original, study = prepare(file, cache, tmp_path / "repeated")
     assert [job.repeat for job in plan(original, study).todo] == [1]
+    assert study.store.layouts_file.read_bytes() == b"choices"
 
 
 def test_different_metric_is_named(file: Path, cache: Path, tmp_path: Path) -> None:

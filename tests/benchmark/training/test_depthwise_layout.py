@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol
 from benchmark.data.batches import TrainingBatches
 from benchmark.data.packs import Pack
@@ -116,3 +118,31 @@ def test_run_on_a_gpu_times_both_layouts_and_records_the_faster(
     (choice,) = json.loads(study.store.layouts_file.read_text()).values()
     assert set(choice) == {"layout", "channels_last_ms", "contiguous_ms"}
     assert record.environment["depthwise_layout"] == choice["layout"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("layout", "own_kernels"), [("channels_last", False), ("contiguous", True)])
+def test_gpu_uses_torch_s_own_kernels_on_contiguous_maps_alone(layout: Layout, own_kernels: bool) -> None:
+    network = to_device(Depthwise(), GPU)
+    lay_out(network, layout)
+    with torch.profiler.profile() as profile:
+        network(torch.rand(2, 1, 32, 32, device=GPU))
+    assert ("aten::_conv_depthwise2d" in {event.key for event in profile.key_averages()}) == own_kernels
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("execution", ["eager", "graph"])
+def test_gpu_trains_after_it_has_timed_both_layouts(
+    execution: Execution, small: Protocol, make_study: Callable[..., Study]
+) -> None:
+    study = make_study(with_more_steps(small), "Depthwise")
+    job = replace(make_plan(study).todo[0], device="cuda:0", execution=execution)
+    record = train_and_test(job, lambda *_: None)
+    (choice,) = json.loads(study.store.layouts_file.read_text()).values()
+    assert set(choice) == {"layout", "channels_last_ms", "contiguous_ms"}
+    assert record.environment["execution"] == execution
+
+
+def with_more_steps(protocol: Protocol) -> Protocol:
+    """A graph needs three plain steps with a whole batch; every second one is odd."""
+    return protocol.model_copy(update={"training": protocol.training.model_copy(update={"steps": 12})})

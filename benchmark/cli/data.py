@@ -150,7 +150,8 @@ def prepare(
 def verify(
     name: Name,
     against: Annotated[
-        str | None, typer.Option(help="Another dataset that may share images, such as omc for omv.")
+        str | None,
+        typer.Option(help="Another dataset to show beside: one that may share images (omc for omv), or a stand-in."),
     ] = None,
     protocol: ProtocolName = "paper",
     data_root: DataRoot = DATA_ROOT,
@@ -247,8 +248,9 @@ def _subject(name: str, data_root: Path, protocol: Protocol) -> DatasetFolder:
     target = target_of(spec, protocol)
     root, reading = locate(full_name, spec.model_copy(update={"target": target}), data_root)
     if not root.is_dir():
+        drawn, loaded = f"synthesize --datasets {spec.name}", f"prepare {full_name} DOWNLOAD"
         raise UserError(
-            f"{root}: {no_folder(root)}; bring the data there (`benchmark data prepare {full_name} DOWNLOAD`), "
-            "or name another --data-root"
+            f"{root}: {no_folder(root)}; bring the data there "
+            f"(`benchmark data {loaded if full_name == spec.name else drawn}`), or name another --data-root"
         )
     return DatasetFolder(full_name, root, target, reading)

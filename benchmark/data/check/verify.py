@@ -13,6 +13,7 @@ from benchmark.config.protocol import Protocol
 from benchmark.data import duplicates
 from benchmark.data.check.findings_table import FindingRow, Verification
 from benchmark.data.check.judgement import MOST_NAMED, Finding, judge, judge_split, named, not_searched, squeezed
+from benchmark.data.check.picture_statistics import MOST_WINDOWS, NAMES, measure_survey
 from benchmark.data.check.survey import DatasetFolder, Survey, survey_folder
 from benchmark.data.formats.images import sized
 from benchmark.data.packs import Progress
@@ -24,24 +25,31 @@ MOST_KINDS = 8  # of sizes, formats and sets of values, in one row
 
 
 def verify_dataset(
-    folder: DatasetFolder, protocol: Protocol, *, against: DatasetFolder | None = None, progress: Progress | None = None
+    folder: DatasetFolder,
+    protocol: Protocol,
+    *,
+    against: DatasetFolder | None = None,
+    windows: int = MOST_WINDOWS,
+    progress: Progress | None = None,
 ) -> Verification:
     """Read a dataset's whole folder and report its content and all its faults, not only the first.
 
     Args:
         folder: the dataset's folder; may be one that a study refuses.
         protocol: under which a study would read it.
-        against: another dataset; test images of either must not be among the training images of the other.
+        against: another dataset, whose statistics are shown beside; test images of either must not be among the
+            training images of the other.
+        windows: most windows whose widths, contrast, noise and blur are measured, about a tenth of a second each.
         progress: called with (pairs done, pairs in all), for each of the folders.
     """
     survey = survey_folder(folder, protocol, progress)
     pairs, root = survey.scan.pairs, folder.root
     images, labels = ([_short(str(getattr(pair, kind)), root) for pair in pairs] for kind in ("image", "label"))
     findings = judge([check.facts for check in survey.checks], images, labels)
+    surveys = [survey, *([survey_folder(against, protocol, progress)] if against else [])]
     rows = [*_file_rows(survey), *_image_rows(survey, findings, protocol), *_mask_rows(survey, findings)]
-    rows += _split_rows(survey, protocol)
-    if against is not None:
-        rows.append(_overlap_row(survey, survey_folder(against, protocol, progress)))
+    rows += [*_statistics_rows(surveys, windows), *_split_rows(survey, protocol)]
+    rows += [_overlap_row(survey, other) for other in surveys[1:]]
     return Verification(dataset=folder.name, root=str(root), protocol=protocol.name, rows=tuple(rows))
 
 
@@ -142,7 +150,6 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
     notes += [findings["mask values"].text] if "mask values" in findings else []
     facts = [check.facts for check in checks]
     shares = np.array([pair.share for pair in facts if pair.counted])
-    share = f"mean {shares.mean():.1%}, from {shares.min():.1%} to {shares.max():.1%}" if len(shares) else "-"
     images, labels = sum(pair.image_is_mask for pair in facts), sum(pair.label_is_image for pair in facts)
     counted, ignored = sum(pair.counted for pair in facts), sum(pair.ignored for pair in facts)
     grays = (_mean(getattr(pair, f"{side}_gray") for pair in facts) for side in ("foreground", "background"))
@@ -151,7 +158,6 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
         FindingRow("label sizes", f"{wrong_sizes} differ from their image's", sizes),
         FindingRow("label formats", _kinds(check.label_form for check in checks if check.label_form)),
         FindingRow("mask values", values, refused, "\n".join(notes)),
-        FindingRow("foreground share", share),
         _judged("empty masks", str(np.count_nonzero(shares == 0)), findings),
         _judged("full masks", str(np.count_nonzero(shares == 1)), findings),
         _judged("mean gray", "foreground {}, background {}".format(*grays), findings),
@@ -162,6 +168,26 @@ def _mask_rows(survey: Survey, findings: Mapping[str, Finding]) -> list[FindingR
         ),
         _judged("ignored pixels", f"{ignored / (counted + ignored):.2%}" if ignored else "0", findings),
     ]
+
+
+def _statistics_rows(surveys: Sequence[Survey], windows: int) -> list[FindingRow]:
+    """Describe one dataset, or two side by side: median, 5 % and 95 % quantile of each figure."""
+    statistics = [measure_survey(survey, windows) for survey in surveys]
+    names = [f"{survey.folder.name} " if len(surveys) > 1 else "" for survey in surveys]
+
+    def row(name: str, texts: Iterable[str]) -> FindingRow:
+        return FindingRow(name, "; ".join(map(str.__add__, names, texts)))
+
+    return [
+        row("foreground share", map(_share, surveys)),
+        row("windows measured", map(str, statistics)),
+        *(row(name, [figures.summary(name) for figures in statistics]) for name in NAMES),
+    ]
+
+
+def _share(survey: Survey) -> str:
+    shares = [check.facts.share for check in survey.checks if check.facts.counted]
+    return f"mean {np.mean(shares):.1%}, from {min(shares):.1%} to {max(shares):.1%}" if shares else "-"
 
 
 def _split_rows(survey: Survey, protocol: Protocol) -> list[FindingRow]:

@@ -137,6 +137,10 @@ def test_verify_tells_what_two_datasets_share(call: Call) -> None:
     ("arguments", "message"),
     [
         (["verify", "omc"], r"omc: no such folder; bring the data there (`benchmark data prepare omc DOWNLOAD`)"),
+        (
+            ["verify", "omc-syn"],
+            r"omc-syn: no such folder; bring the data there (`benchmark data synthesize --datasets omc`)",
+        ),
         (["verify", "om?"], "'om?' names 2 datasets (omc, omv); expected one"),
         (["verify", "omk"], "unknown dataset 'omk'; did you mean 'omv'?"),
         (["show", "omc", "--protocol", "papers"], "unknown protocol 'papers'"),

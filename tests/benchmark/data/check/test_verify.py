@@ -319,7 +319,7 @@ def test_no_content_of_a_file_stops_the_check(root: Path) -> None:
         path.write_bytes(content[: int(rng.integers(1, len(content)))] if index % 5 == 0 else content)
     (root / "image" / "folder.png").mkdir()
     (root / "label" / "folder.svg").mkdir()
-    verification = check(root)
+    verification = verify_dataset(DatasetFolder("mychip", root), protocol())
     assert int(row(verification, "unreadable files").value) > 20
     assert row(verification, "pairs").value == "51"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -31,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def _one_thread() -> None:
     """Two OpenMP threads beside another busy process slow a small network a hundredfold."""
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Every collection of garbage would look at thousands of tests and the modules of torch."""
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,8 @@ from benchmark.data.tasks import Task
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors import local, worker
+from benchmark.report import build
+from benchmark.report.plots import panels
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -84,10 +87,10 @@ Measured = Callable[..., None]
 def measured(tmp_path: Path) -> Measured:
     """Begin a study, for tests about something else, in which the efficiency of tiny networks is known."""
 
-    def begin(study: str, *networks: str, code: str | None = fake.TINY_CODE) -> None:
+    def begin(study: str, *networks: str, side: int = 32, code: str | None = fake.TINY_CODE) -> None:
         here = {"name": facts.cpu_name(), "threads": 1, "network_code": code}
         for network in networks or ("tinynet",):
-            fake.write_efficiency(tmp_path / "results" / study, network, 32, **here)
+            fake.write_efficiency(tmp_path / "results" / study, network, side, **here)
 
     return begin
 
@@ -181,6 +184,17 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def do_without_workers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(local, "LocalExecutor", NoSlots)
     patch.setattr(worker, "Worker", NoWorker)
+
+
+@pytest.fixture
+def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports have empty files of plots, which take most of their time; the page's drawings are real."""
+    leave_plots_blank(monkeypatch)
+
+
+def leave_plots_blank(patch: pytest.MonkeyPatch) -> None:
+    for module in (build, panels):
+        patch.setattr(module, "plot_style", SimpleNamespace(save=lambda figure, kind: b""))
 
 
 def settings(*more: str) -> list[str]:

@@ -41,6 +41,7 @@ def test_study_of_the_command_is_finished_for_the_function(finished: Path, call:
     assert study.page.stat().st_mtime_ns == made, "nothing changed, so that the report is not made again"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_function_gives_the_records_of_the_command_to_the_bit(
     finished: Path, call: Call, measured: Measured, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_function_gives_the_records_of_the_command_to_the_bit(
     assert (ours / "images.omc-syn.csv").read_bytes() == (theirs / "images.omc-syn.csv").read_bytes()
 
 
+@pytest.mark.slow  # starts processes
 def test_script_without_a_main_guard_runs_once_and_failed_runs_are_lines_and_rows(
     tmp_path: Path,
 ) -> None:
@@ -81,6 +83,7 @@ print(study.table("runs")[["model", "status"]].values.tolist())
     assert "2.0/2 runs" in done.stderr
 
 
+@pytest.mark.slow  # starts processes; the command's interruption is tested every day
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_interrupted_call_leaves_a_report_and_raises(measured: Measured, tmp_path: Path) -> None:
     measured("quick", "tinynet", "waits")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.devices import facts
-from tests.benchmark.conftest import Call, do_without_workers, tiny_run
+from tests.benchmark.conftest import Call, do_without_workers, leave_plots_blank, tiny_run
 from tests.benchmark.report import fake
 
 
@@ -21,6 +21,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake.write_efficiency(folder / "results/quick", "tinynet", 32, name=facts.cpu_name(), threads=1)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         do_without_workers(patch)
+        leave_plots_blank(patch)
         patch.setattr("sys.argv", ["benchmark", *tiny_run("--execution", "eager", repeats=2)])
         with pytest.raises(SystemExit) as end:
             main.main()
@@ -33,3 +34,8 @@ def finished(workplace: Path, tmp_path: Path, call: Call) -> Path:
     """The study in the test's own folder, which `call` enters."""
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
     return tmp_path / "results/quick"
+
+
+@pytest.fixture(autouse=True)
+def _blank_plots(blank_plots: None) -> None:
+    """Tests of the report look at its plots."""

@@ -27,7 +27,7 @@ def rows_of(folder: Path, test: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def scans(call: Call, measured: Measured) -> None:  # `call` changes to an empty folder
-    measured("open")
+    measured("open", side=64)
     for seed, name in enumerate(("chip", "other")):
         add_pair(Path("data") / name, name, picture(seed, 128, 640))
 

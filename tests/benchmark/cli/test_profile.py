@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark.efficiency import limits
 from benchmark.records.efficiency_record import EfficiencyRecord
 from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
@@ -21,6 +22,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(measure_study, "THROUGHPUT_S", 0.1)
+    monkeypatch.setattr(limits, "COPIED_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "LONG_MS", 1.0)
 
 
 @pytest.mark.usefixtures("no_gpu", "in_process")
@@ -52,7 +55,7 @@ def test_profile_measures_every_setting_without_training_and_leaves_out_what_can
     assert "Latency and memory on" in out
 
 
-@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.usefixtures("no_gpu", "in_process")
 def test_budget_reaches_the_measurement(call: Call) -> None:
     arguments = ("profile", "--models", f"{TINY}:TinyNet", "--sizes", "32", "--threads", "1", "--device", "cpu")
     code, out, err = call(*arguments, "--budget", "1")

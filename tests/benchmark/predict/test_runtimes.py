@@ -76,7 +76,10 @@ def assert_computes_as(network: nn.Module, expected: nn.Module, images: Tensor) 
 
 
 @pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino", pytest.param("compile", marks=needs_a_compiler)])
+@pytest.mark.parametrize(
+    "name",
+    ["torch", "onnxruntime", "openvino", pytest.param("compile", marks=[pytest.mark.slow, needs_a_compiler])],
+)
 def test_runtime_computes_the_logits_of_torch(fused: FusedNetwork, name: RuntimeName, batch: int | None) -> None:
     installed(name)
     assert_computes_as(open_runtime(name, Deployment(fused, 1, SIDE, 1, batch)), fused, torch.rand(2, 1, SIDE, SIDE))

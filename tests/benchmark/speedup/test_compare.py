@@ -167,6 +167,7 @@ def test_steps_are_timed_without_a_round_after_each(monkeypatch: pytest.MonkeyPa
     assert (rounds, ends) == ([1], [1, 2, 3])
 
 
+@pytest.mark.slow  # starts processes
 def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
     time, memory = (take(EAL, 64, PAPER, SETTING) for take in (steps.train_step, steps.train_step_memory))
     assert len(time.plain) == len(time.ours) == SETTING.rounds * (steps.STEPS - 1)
@@ -176,6 +177,7 @@ def test_memory_and_time_of_training_steps_are_those_of_both_ways() -> None:
     assert forward.plain[0] - forward.ours[0] > 156 << 20
 
 
+@pytest.mark.slow  # starts processes
 def test_trainings_beside_each_other_count_all_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "WARM_UP", 2)
     monkeypatch.setattr(sharing, "STEPS", 6)

@@ -108,6 +108,7 @@ def test_bench_measures_runtimes_alone(call: Call, monkeypatch: pytest.MonkeyPat
     assert Path("results/bench/report/plots/runtimes.32x32.float32.png").is_file()
 
 
+@pytest.mark.slow  # compiles
 @pytest.mark.usefixtures("no_compiler")
 def test_profile_measures_runtimes_of_an_own_network_and_its_weights(call: Call, tmp_path: Path) -> None:
     torch.save(TINYNET.build(in_channels=3).state_dict(), tmp_path / "lab.pth")

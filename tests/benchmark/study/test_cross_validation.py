@@ -32,7 +32,7 @@ from benchmark.report.read import StudyResults, read_study
 from benchmark.report.scores import Scores
 from benchmark.report.tables import accuracy_table, conventions, significance_table, stress_table
 from benchmark.report.tables.render import Cell
-from tests.benchmark.conftest import SMALL, TINY, Call, Measured, do_without_workers, settings
+from tests.benchmark.conftest import SMALL, TINY, Call, Measured, do_without_workers, leave_plots_blank, settings
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.report import fake
 
@@ -55,6 +55,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fake.write_efficiency(folder / "results/folds", model, 32, **here)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         do_without_workers(patch)
+        leave_plots_blank(patch)
         patch.setattr("sys.argv", ["benchmark", *run("--keep-weights", "all", "--reference", "tinynet")])
         with pytest.raises(SystemExit) as end:
             main.main()

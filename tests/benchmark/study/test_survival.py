@@ -110,6 +110,7 @@ def kill_again_and_again(folder: Path, arguments: Sequence[str], kills: int, lea
     return hits
 
 
+@pytest.mark.slow  # starts processes
 def test_run_of_a_killed_worker_goes_on_to_the_same_bits(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

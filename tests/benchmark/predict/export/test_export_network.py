@@ -186,6 +186,7 @@ def test_saved_program_needs_nothing_of_this_project(of_tiny: Callable[[str], Ex
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow  # torch.export takes seconds for EAL-ICNet
 def test_position_attention_is_captured_in_its_plain_form_and_stays_as_it_was(tmp_path: Path) -> None:
     (trained,) = studies.make(tmp_path / "small", "eal_icnet")
     network = trained.build()

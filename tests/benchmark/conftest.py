@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer.main
 
 from benchmark.cli import main
 from benchmark.config import registry
@@ -20,8 +22,6 @@ from benchmark.data.tasks import Task
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors import local, worker
-from benchmark.report import build
-from benchmark.report.plots import panels
 from benchmark.runs.jobs import TrainJob
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
@@ -158,6 +158,14 @@ def install_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 Call = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_tree_of_verbs() -> Iterator[None]:
+    """Let typer read the flags of all verbs once, and not at each call, where a shell has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
     """Run a command line in this process, in an empty folder; return exit code, output and errors."""
@@ -193,8 +201,8 @@ def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_plots_blank(patch: pytest.MonkeyPatch) -> None:
-    for module in (build, panels):
-        patch.setattr(module, "plot_style", SimpleNamespace(save=lambda figure, kind: b""))
+    for module in ("build", "plots.panels"):
+        patch.setattr(f"benchmark.report.{module}.plot_style", SimpleNamespace(save=lambda figure, kind: b""))
 
 
 def settings(*more: str) -> list[str]:

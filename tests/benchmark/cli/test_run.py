@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -240,6 +241,24 @@ def test_training_on_everything_works_to_the_end_and_says_that_nothing_was_teste
     assert "No test images to judge: trained, not tested." in (study / "report/tables/custom.md").read_text()
 
 
+@pytest.mark.usefixtures("in_process")
+def test_interrupted_study_leaves_a_report_and_exit_code_130(
+    call: Call, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    measured("quick", "tinynet", "waits")
+    monkeypatch.setattr(signal, "pause", interrupt)
+    arguments = tiny_run(*NO_PANELS)
+    arguments[2] = f"{TINY}:TinyNet,{TINY}:Waits"
+    code, out, err = call(*arguments)
+    assert code == 130, err
+    assert "the same command goes on from here" in out + err
+    assert out.splitlines()[-1] == "Report: results/quick/report/index.html"
+
+
+@pytest.mark.slow  # starts processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(measured: Measured, tmp_path: Path) -> None:
     measured("quick", "tinynet", "waits")

@@ -24,7 +24,12 @@ def rounds_to(value: float, printed: str) -> bool:
     return round(Decimal(value), -int(Decimal(printed).as_tuple().exponent)) == Decimal(printed)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+SLOW = ("letnet", "hrnet")  # seconds each, since they have thousands of operations
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PUBLISHED]
+)
 def test_published_figure_is_ours_or_the_difference_is_explained(name: str) -> None:
     published = PUBLISHED[name]
     network, image = on_meta(name), (1, CHANNELS, *published.size)

@@ -182,7 +182,7 @@ def test_depthwise_kernels_are_given_padded_rows_where_they_pad_none_themselves(
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", "letnet"])
+@pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", pytest.param("letnet", marks=pytest.mark.slow)])
 def test_no_depthwise_convolution_of_a_network_predicts_with_wide_padding(name: str) -> None:
     with torch.random.fork_rng(devices=[]):
         fast = ready(registry.models()[name].build(), (1, 1, 64, 64))

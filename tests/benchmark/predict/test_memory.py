@@ -65,6 +65,7 @@ def peaks_of(results: Path, out: Path, *more: str, images: Sequence[Path]) -> li
     return [int(line.removeprefix("peak ")) for line in done.stdout.splitlines() if line.startswith("peak ")]
 
 
+@pytest.mark.slow  # starts a process for two images; the window alone is tested every day
 def test_memory_does_not_grow_with_the_image(tmp_path: Path, results: Path) -> None:
     images = [tmp_path / f"{height}.tif" for height in (6144, 24576)]
     for image in images:

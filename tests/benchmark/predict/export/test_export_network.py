@@ -164,6 +164,7 @@ def test_same_call_gives_the_same_bytes(of_tiny: Callable[[str], Exported], tmp_
     assert export(trained, tmp_path, form)[1].read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow  # starts a process
 def test_saved_program_needs_nothing_of_this_project(of_tiny: Callable[[str], Exported], tmp_path: Path) -> None:
     trained, file, _ = of_tiny("torch")
     np.save(tmp_path / "image.npy", image := np.random.default_rng(1).random((2, 1, 40, 56), np.float32))

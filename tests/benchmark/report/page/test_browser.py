@@ -86,6 +86,7 @@ def test_nothing_is_requested_and_the_console_is_silent(browser: webdriver.Chrom
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_numbers_are_sorted_as_numbers_and_missing_ones_stay_last(browser: webdriver.Chrome) -> None:
     before = column(browser, 0)
     button = head(browser, 1).find_element("tag name", "button")
@@ -102,6 +103,7 @@ def test_numbers_are_sorted_as_numbers_and_missing_ones_stay_last(browser: webdr
     assert column(browser, 0) == before
 
 
+@pytest.mark.slow
 def test_signs_count_too(browser: webdriver.Chrome) -> None:
     browser.find_element("css selector", "#significance summary").click()
     button = head(browser, 2, DIFFERENCES).find_element("tag name", "button")
@@ -112,6 +114,7 @@ def test_signs_count_too(browser: webdriver.Chrome) -> None:
     assert values[0] < 0 < values[-1]
 
 
+@pytest.mark.slow
 def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     keys = webdriver.Keys
     button = head(browser, 0).find_element("tag name", "button")
@@ -135,6 +138,7 @@ def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     assert not tip.is_displayed()
 
 
+@pytest.mark.slow
 def test_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome) -> None:
     lit = """
         const section = document.getElementById(arguments[0]);
@@ -154,6 +158,7 @@ def test_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome)
     assert browser.find_element("id", "tip").text.startswith("FCN: mIoU")
 
 
+@pytest.mark.slow
 def test_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> None:
     box = browser.find_element("id", "models")
     assert box.accessible_name.strip() == "Models"  # some browsers keep the space between label and field
@@ -178,6 +183,7 @@ def test_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> No
     assert {one.get_attribute("data-dataset") for one in shown} == {"miic-syn"}
 
 
+@pytest.mark.slow
 def test_nothing_overlaps_and_nothing_is_wider_than_the_window(browser: webdriver.Chrome) -> None:
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     overlaps = browser.execute_script(
@@ -198,6 +204,7 @@ def test_nothing_overlaps_and_nothing_is_wider_than_the_window(browser: webdrive
     assert overlaps == []
 
 
+@pytest.mark.slow
 def test_dark_is_dark_and_paper_is_white_with_whole_tables(browser: webdriver.Chrome) -> None:
     colours = "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
 
@@ -233,6 +240,7 @@ def test_dark_is_dark_and_paper_is_white_with_whole_tables(browser: webdriver.Ch
     assert pdf.startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_without_scripts_everything_is_there(browser: webdriver.Chrome, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.refresh()
@@ -243,6 +251,7 @@ def test_without_scripts_everything_is_there(browser: webdriver.Chrome, page: Pa
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+@pytest.mark.slow
 def test_definitions_take_the_whole_width_of_a_phone(browser: webdriver.Chrome) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": True}

@@ -66,7 +66,7 @@ def disjoint(box: Bbox, other: Bbox) -> bool:
     return box.x1 < other.x0 or other.x1 < box.x0 or box.y1 < other.y0 or other.y1 < box.y0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_eleven_random_marks_get_names_that_cover_nothing(seed: int) -> None:
     rng = np.random.default_rng(seed)
     # Half of the marks crowd together, as networks of one family do.

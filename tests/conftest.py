@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -37,6 +38,14 @@ def _one_thread() -> None:
 def pytest_collection_finish() -> None:
     """Every collection of garbage would look at thousands of tests and the modules of torch."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Thousands of small files need not survive a loss of power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import hashlib
 import importlib
 import importlib.abc
@@ -347,20 +348,29 @@ def _imports(file: Path, package: str) -> Iterator[str]:
     ``from a import b`` yields ``a.b`` too, which may be a module. A file that does not parse imports nothing.
     """
     try:
-        tree = ast.parse(file.read_bytes())
+        statements = _import_statements(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return
-    for node in ast.walk(tree):
+    for base, names in statements:
+        base = _absolute(base, package) if names is not None else base
+        yield base
+        yield from (f"{base}.{name}".removeprefix(".") for name in names or ())
+
+
+@functools.lru_cache(maxsize=1024)  # a study asks for its networks' files again at every run
+def _import_statements(content: bytes) -> tuple[tuple[str, tuple[str, ...] | None], ...]:
+    """Return the module of each import of a file, and the names that are imported from it, if it may be relative."""
+    found: list[tuple[str, tuple[str, ...] | None]] = []
+    for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute("." * node.level + (node.module or ""), package)
-            yield base
-            yield from (f"{base}.{alias.name}".removeprefix(".") for alias in node.names)
+            found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                yield _absolute(node.args[0].value, package)
+                found.append((node.args[0].value, ()))
+    return tuple(found)
 
 
 def _absolute(name: str, package: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -203,9 +205,10 @@ def of_folder(name: str) -> DatasetSpec:
     return _validated({"name": name}, f"folder {name!r} of --data-root")
 
 
-def from_entry_points() -> dict[str, metadata.EntryPoint]:
+@functools.cache  # a look at all packages takes 20 ms
+def from_entry_points() -> Mapping[str, metadata.EntryPoint]:
     """Return the datasets of installed packages (``eal_icnet_benchmark.datasets``) by name, not loaded."""
-    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+    return MappingProxyType({point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)})
 
 
 def load_entry_point(point: metadata.EntryPoint) -> DatasetSpec:

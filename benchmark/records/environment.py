@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -48,9 +49,14 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "threads": threads,
         "variables": kernel_variables(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": dict(_versions()),
         **(_gpu(device) if device.startswith("cuda") else {}),
     }
+
+
+@functools.cache  # a look at all of them takes 20 ms, and each run asks
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((name, importlib.metadata.version(name)) for name in PACKAGES)
 
 
 def _gpu(device: str) -> dict[str, Any]:

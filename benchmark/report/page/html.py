@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,14 +85,7 @@ def to_html(
     defined = dict(_defined(by_name.values()))
     metrics = [metric for name, metric in METRICS.items() if name in defined.values()]
     script = (FOLDER / "page.js").read_text("utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["counted"] = counted
+    environment = _environment()
     page = environment.get_template("page.html").render(
         name=name,
         redacted=redacted,
@@ -144,6 +138,19 @@ def _without_repeats(tables: Iterable[grids.Shown]) -> list[grids.Shown]:
         empty = not any(block.rows for block in blocks)
         said.setdefault(tuple(block.conventions for block in blocks) if empty else (shown.table.name,), shown)
     return list(said.values())
+
+
+@functools.cache  # with its compiled templates: a study's page is made again while it runs
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["counted"] = counted
+    return environment
 
 
 def _by_section(drawings: Sequence[Drawing]) -> dict[str, list[tuple[str, list[list[Drawing]]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -27,9 +28,15 @@ def find(name: str, root: Path) -> Source:
     return result
 
 
-def register(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    point = metadata.EntryPoint(name, value, specs.ENTRY_POINTS)
-    monkeypatch.setattr(specs.metadata, "entry_points", lambda group: [point] if group == specs.ENTRY_POINTS else [])
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    def installed(name: str, value: str) -> None:
+        specs.from_entry_points.cache_clear()
+        points = metadata.EntryPoints([metadata.EntryPoint(name, value, specs.ENTRY_POINTS)])
+        monkeypatch.setattr(specs.metadata, "entry_points", points.select)
+
+    yield installed
+    specs.from_entry_points.cache_clear()
 
 
 def test_toml_file_in_the_data_root_registers_a_dataset(tmp_path: Path) -> None:
@@ -127,8 +134,8 @@ def test_unreadable_toml_files_are_refused_by_name(tmp_path: Path) -> None:
 FIELDS = {"target": "via", "about": "from a package"}
 
 
-def test_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, "labchip", f"{__name__}:FIELDS")
+def test_installed_package_registers_a_dataset(tmp_path: Path, register: Callable[[str, str], None]) -> None:
+    register("labchip", f"{__name__}:FIELDS")
     make_folder(tmp_path / "labchip", ["a"])
     assert find("labchip", tmp_path).target == "via"
 
@@ -141,8 +148,10 @@ def test_installed_package_registers_a_dataset(tmp_path: Path, monkeypatch: pyte
         ("no.such.package:SPEC", "cannot be imported"),
     ],
 )
-def test_broken_entry_point_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str) -> None:
-    register(monkeypatch, "labchip", value)
+def test_broken_entry_point_is_named(
+    tmp_path: Path, register: Callable[[str, str], None], value: str, message: str
+) -> None:
+    register("labchip", value)
     with pytest.raises(UserError, match=message):
         choose("labchip", tmp_path)
 

@@ -1,0 +1,5 @@
+"""Reports of the commands that begin a study here have blank files of plots, as those of the verbs' tests have."""
+
+from tests.benchmark.cli.conftest import _blank_plots
+
+__all__ = ["_blank_plots"]

@@ -1,10 +1,14 @@
-"""The one tester that every network subclasses: ``class TestUNet(NetworkTester): name = "unet"``."""
+"""The one tester that every network subclasses: ``class TestUNet(NetworkTester): name = "unet"``.
+
+Tests elsewhere that hold for all networks take ``networks()``.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +19,20 @@ from benchmark.config.registry import ModelEntry
 from benchmark.predict.fused_network import ready
 
 
+#: The method under test, a light network and a heavy one: those of everyday tests of all networks.
+EVERYDAY = ("eal_icnet", "esnet", "unet")
+
+
+def networks(models: str = "all") -> list[Any]:
+    """Return the names of networks, as parameters of a test: most of them are slow."""
+    names = [entry.name for entry in registry.select(models)]
+    return [name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @functools.lru_cache(maxsize=1)
-def _initialised(name: str, seed: int, arguments: tuple[tuple[str, int], ...]) -> nn.Module:
-    """Return a network with random weights; a copy of it is much faster than other random weights."""
-    torch.manual_seed(seed)
-    return registry.models()[name].build(**dict(arguments))
+def _first(tester: type[NetworkTester]) -> nn.Module:
+    """Return the network of seed 0; a copy of it is much faster than other random weights."""
+    return tester().draw(0).eval()
 
 
 class NetworkTester:
@@ -35,10 +48,17 @@ class NetworkTester:
     def entry(self) -> ModelEntry:
         return registry.models()[self.name]
 
-    def build(self, seed: int = 0, **kwargs: int) -> nn.Module:
-        network = copy.deepcopy(_initialised(self.entry.name, seed, tuple(kwargs.items())))
+    def draw(self, seed: int, **kwargs: int) -> nn.Module:
         torch.manual_seed(seed)
-        return self.prepare(network)
+        return self.prepare(self.entry.build(**kwargs))
+
+    @property
+    def shared(self) -> nn.Module:
+        """The network of seed 0, for evaluation: no test may change it."""
+        return _first(type(self))
+
+    def build(self) -> nn.Module:
+        return copy.deepcopy(self.shared)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a network away from special initial values that would hide mistakes."""
@@ -53,16 +73,14 @@ class NetworkTester:
         height, width = self.sizes()[0]
         return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
 
-    def test_parameter_count(self) -> None:
+    def test_parameter_count_and_size_rule_equal_the_registry_s(self) -> None:
         with torch.device("meta"):
             network = self.entry.build()
         assert sum(p.numel() for p in network.parameters() if p.requires_grad) == self.entry.params
-
-    def test_size_rule_equals_registry(self) -> None:
         assert self.entry.load().size_multiple == self.entry.multiple  # type: ignore[attr-defined]
 
     def test_inference_form_gives_equal_logits(self) -> None:
-        network, image = self.build(), self.image()
+        network, image = self.build().train(), self.image()
         with torch.no_grad():
             network(image)  # moves the norms' statistics
         fast = ready(network, image[:1].shape)
@@ -72,83 +90,61 @@ class NetworkTester:
         norms, left = (sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) for net in (network, fast))
         assert left <= self.norms_left * norms
 
-    @pytest.mark.parametrize(("in_channels", "classes"), [(1, 1), (3, 2)])
-    def test_logits_have_the_input_s_size(self, in_channels: int, classes: int) -> None:
-        network = self.build(in_channels=in_channels, classes=classes).eval()
+    def test_logits_have_the_input_s_size_and_other_inputs_are_refused(self) -> None:
+        network = self.draw(0, in_channels=3, classes=2).eval()
         for height, width in self.sizes():
             with torch.inference_mode():
-                logits = network(torch.rand(2, in_channels, height, width))
-            assert logits.shape == (2, classes, height, width)
+                logits = network(torch.rand(1, 3, height, width))
+            assert logits.shape == (1, 2, height, width)
             assert logits.dtype == torch.float32
             assert torch.isfinite(logits).all()
+        with pytest.raises(ValueError, match=re.escape(f"pad to {height}x{width}")):
+            network(torch.rand(1, 3, height - 1, width))
+        with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found"):
+            network(self.image(channels=1))
 
     def test_training_step_reaches_every_parameter_and_changes_the_logits(self) -> None:
-        network, image = self.build().eval(), self.image()
+        network, image = self.build().train(), self.image()
         with torch.no_grad():
-            before = network(image)
-        network.train()
+            assert torch.isfinite(network(image[:1])).all()  # a batch of one image trains too
         network(image).square().mean().backward()
         dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert dead == []
+        # The norms' new statistics alone would change the logits.
+        network.load_state_dict(dict(self.shared.named_buffers()), strict=False)
         torch.optim.SGD(network.parameters(), lr=1e-3).step()
-        network.eval()
-        with torch.no_grad():
-            assert not torch.equal(before, network(image))
+        with torch.inference_mode():
+            assert not torch.equal(self.shared(image), network.eval()(image))
 
     def test_eval_mode_is_repeatable_and_independent_of_batch(self) -> None:
-        network = self.build().eval()
-        image = self.image()
+        network, image = self.shared, self.image()
         with torch.inference_mode():
             both = network(image)
             assert torch.equal(both, network(image))
             alone = torch.cat([network(image[:1]), network(image[1:])])
+        assert both.shape == image.shape
         torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
 
-    def test_batch_of_one_image_trains(self) -> None:
-        network = self.build().train()
-        logits = network(self.image(batch=1))
-        logits.mean().backward()
-        assert torch.isfinite(logits).all()
-
-    def test_bad_size_is_refused_with_padded_size(self) -> None:
-        network = self.build().eval()
-        height, width = self.sizes()[0]
-        bad = torch.rand(1, 1, height - 1, width)
-        with pytest.raises(ValueError, match=re.escape(f"pad to {height}x{width}")):
-            network(bad)
-
-    def test_bad_channels_are_refused(self) -> None:
-        network = self.build(in_channels=3).eval()
-        with pytest.raises(ValueError, match=r"expected an input of shape \(N, 3, H, W\), found"):
-            network(self.image(channels=1))
-
-    def test_same_seed_gives_the_same_weights(self) -> None:
-        states = []
-        for seed in (3, 3, 4):
-            torch.manual_seed(seed)
-            states.append(self.entry.build().state_dict())
-        first, again, other = states
-        assert all(torch.equal(first[key], again[key]) for key in first)
-        assert not all(torch.equal(first[key], other[key]) for key in first)
-
-    def test_state_dict_round_trip(self) -> None:
-        trained, fresh = self.build(seed=0).eval(), self.build(seed=1).eval()
-        fresh.load_state_dict(trained.state_dict(), strict=True)
+    def test_seed_determines_the_weights_and_a_state_dict_carries_them(self) -> None:
+        first, again, other = self.shared, self.draw(0), self.draw(1).eval()
+        weights, drawn = first.state_dict(), other.state_dict()
+        assert all(torch.equal(weights[key], value) for key, value in again.state_dict().items())
+        assert not all(torch.equal(weights[key], drawn[key]) for key in weights)
+        other.load_state_dict(weights, strict=True)
+        image = self.image(batch=1)
         with torch.inference_mode():
-            assert torch.equal(trained(self.image()), fresh(self.image()))
+            assert torch.equal(first(image), other(image))
 
     @pytest.mark.slow
     def test_network_can_be_exported(self) -> None:
-        network = self.build().eval()
-        image = self.image()
+        network, image = self.build(), self.image()
         exported = torch.export.export(network, (image,)).module()
         with torch.inference_mode():
             torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=1e-4)
 
     @pytest.mark.gpu
     def test_gpu_and_cpu_logits_agree(self) -> None:
-        network = self.build().eval()
-        image = self.image()
+        network, image = self.build(), self.image()
         with torch.inference_mode():
             expected = network(image)
             result = network.cuda()(image.cuda()).cpu()

@@ -15,6 +15,10 @@ class TestLETNet(NetworkTester):
     name = "letnet"
     norms_left = 0.27
 
+    @pytest.mark.slow  # seconds of its attention's rules on the meta device
+    def test_inference_form_gives_equal_logits(self) -> None:
+        super().test_inference_form_gives_equal_logits()
+
 
 def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))

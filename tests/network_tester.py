@@ -18,7 +18,6 @@ from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
 from benchmark.predict.fused_network import ready
 
-
 #: The method under test, a light network and a heavy one: those of everyday tests of all networks.
 EVERYDAY = ("eal_icnet", "esnet", "unet")
 

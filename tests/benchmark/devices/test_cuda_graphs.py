@@ -28,6 +28,7 @@ from benchmark.training import loop
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
 from tests.benchmark.tiny import Comparable, TinyNet
+from tests.network_tester import networks
 
 __all__ = ["tapes"]  # a fixture
 
@@ -243,16 +244,7 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
         loop.validation_step(network.eval(), batch, ("track",), protocol)
 
 
-HEAVY = ("hrnet", "letnet", "unetpp")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in HEAVY or "." in entry.name else entry.name
-        for entry in registry.select("all,eal_icnet.*")
-    ],
-)
+@pytest.mark.parametrize("name", networks("all,eal_icnet.*"))
 def test_no_network_here_asks_the_device_for_a_number(name: str, meta: torch.device) -> None:
     with meta:
         network = registry.models()[name].build(in_channels=1)

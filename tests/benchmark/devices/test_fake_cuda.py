@@ -23,14 +23,10 @@ from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.batches import Batch
 from benchmark.training import loop
 from benchmark.training.depthwise_layout import depthwise, lay_out
+from tests.network_tester import networks
 
 GPU = torch.device("cuda:0")
 SIDE = 64
-SLOW = ("hrnet", "letnet")
-NETWORKS = [
-    pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in SLOW else entry.name
-    for entry in registry.select("all")
-]
 FORMATS = [("paper", torch.float32), ("strict", torch.bfloat16)]
 
 
@@ -93,7 +89,7 @@ def judged(network: nn.Module, protocol: Protocol) -> tuple[Tensor, Seen]:
     return loss, seen
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", networks())
 @pytest.mark.parametrize(("preset", "dtype"), FORMATS)
 def test_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing(
     name: str, preset: str, dtype: torch.dtype
@@ -109,7 +105,7 @@ def test_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing
         assert seen.other_layout == 0 or dtype == torch.bfloat16 or name == "letnet"
 
 
-@pytest.mark.parametrize("name", ["eal_icnet", "contextnet", pytest.param("letnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", networks("eal_icnet,contextnet,letnet"))
 def test_contiguous_depthwise_convolutions_leave_the_others_channels_last(name: str) -> None:
     network = on_the_gpu(name).train()
     lay_out(network, "contiguous")

@@ -15,10 +15,13 @@ from tests.benchmark.tiny import Comparable, TinyNet
 
 __all__ = ["meta", "tapes"]  # fixtures
 
-# Every loss, and all that happens between two steps.
+# Every loss, and all that happens between two steps. Skeletons of clDice, dozens of poolings, are slow inside of SCNP.
 CHOICES = [
     *([f"loss.name={name}"] for name in LOSS_FUNCTIONS),
-    *(["loss.name=scnp", f"loss.scnp_inside={name}"] for name in LOSS_FUNCTIONS),
+    *(
+        pytest.param(["loss.name=scnp", f"loss.scnp_inside={name}"], marks=[pytest.mark.slow] * (name == "cldice"))
+        for name in LOSS_FUNCTIONS
+    ),
     ["training.clip_norm=0.1", "training.ema=0.9", "training.warmup=0.2", "training.schedule=poly"],
 ]
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from benchmark.config import registry
 from benchmark.efficiency.macs import compare_with_fvcore, count_macs
+from tests.network_tester import networks
 
 
 class Function(nn.Module):
@@ -274,10 +275,6 @@ FVCORE: dict[str, dict[tuple[int, ...], dict[str, int]]] = {
 
 
 NAMES = [entry.name for entry in registry.select("all")]
-HEAVY = ("hrnet", "letnet", "unetpp")
-QUICK = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("hrnet", "letnet", "unetpp") else name for name in NAMES
-]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -296,7 +293,7 @@ def test_networks_cost_what_the_registry_expects(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [pytest.param((1, 96, 96), marks=pytest.mark.slow), (1, 512, 512), (3, 96, 160)])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", networks())
 def test_networks_cost_what_fvcore_counted(name: str, shape: tuple[int, int, int]) -> None:
     with torch.device("meta"):
         network = registry.models()[name].build(in_channels=shape[0]).eval()
@@ -305,6 +302,6 @@ def test_networks_cost_what_fvcore_counted(name: str, shape: tuple[int, int, int
     assert not uncounted
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", networks())
 def test_fvcore_agrees_on_networks(name: str) -> None:
     assert compare_with_fvcore(registry.models()[name].build().eval(), (1, 1, 64, 64)) == []

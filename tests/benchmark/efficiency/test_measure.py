@@ -323,12 +323,12 @@ def test_budget_with_room_for_everything_changes_nothing(file: Path) -> None:
 
 
 def test_training_step_that_would_fill_the_memory_is_not_tried(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = SimpleNamespace(available=100_000)
+    free, measured = SimpleNamespace(available=100_000), iter([7])
     monkeypatch.setattr("benchmark.devices.process_memory.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("benchmark.efficiency.memory.in_fresh_process", lambda *arguments: next(measured))
     record = quick(file, side=64, settings=SHORT)
     assert record.memory is not None
-    assert record.memory.forward_peak_bytes is not None
-    assert record.memory.train_step_peak_bytes is None
+    assert (record.memory.forward_peak_bytes, record.memory.train_step_peak_bytes) == (7, None)
     # Two maps of four channels and one of logits are written, 147 kB; half of what is free is 50 kB.
     assert record.warnings[0] == (
         "no peak memory of the train step: it would take about 0.0 GiB, more than half of the free memory"

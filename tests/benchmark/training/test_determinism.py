@@ -27,10 +27,10 @@ from benchmark.training import determinism, loop
 from tests.benchmark.conftest import SMALL, TINY
 from tests.benchmark.pretend import Pretend, do
 from tests.benchmark.tiny import Puts, Raises, TinyNet
+from tests.network_tester import networks
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., TrainJob]
-HEAVY = ("fcn", "hrnet", "letnet", "manet", "unet", "unetpp")  # each takes seconds
 
 
 def train_job(job: TrainJob) -> Record:
@@ -152,13 +152,7 @@ def test_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_st
     assert {record.environment["determinism"] for _, record in study.store.records()} == {"deterministic"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in HEAVY else entry.name
-        for entry in registry.select("all")
-    ],
-)
+@pytest.mark.parametrize("name", networks())
 def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: MakeJob, name: str) -> None:
     protocol = load_protocol("quick", [*SMALL, "training.batch=2", "training.steps=1", "training.validate_every=1"])
     division = pack.divide(protocol)

@@ -40,11 +40,11 @@ def test_only_reached_parameters_are_trained() -> None:
 
 
 def test_size_rule_is_found_and_others_are_refused_with_the_padded_size() -> None:
-    findings = find("fpn", "tu-test_resnet")
+    findings = find("linknet", "tu-test_resnet")
     assert (findings.multiple, findings.options, findings.unreached) == (32, {}, frozenset())
     assert find("deeplabv3plus", "tu-test_resnet").multiple == 16
     with torch.device("meta"):
-        network = SMPNetwork(architecture="fpn", encoder="tu-test_resnet")
+        network = SMPNetwork(architecture="linknet", encoder="tu-test_resnet")
     with pytest.raises(ValueError, match="must be multiples of 32, found 60x64: pad to 64x64"):
         network(torch.empty(1, 1, 60, 64, device="meta"))
     with pytest.raises(ValueError, match=r"expected an input of shape \(N, 1, H, W\)"):
@@ -91,7 +91,7 @@ def test_building_needs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"architecture": "unet", "encoder": "resnet19"}, "encoder 'resnet19' is neither one of smp's nor"),
         ({"architecture": "unet", "encoder": "tu-test_vit"}, r"cannot build unet on tu-test_vit \(Unsupported model"),
         ({"architecture": "linknet", "encoder": "mit_b0"}, r"cannot build linknet on mit_b0 \(Encoder `mit_b0` is not"),
-        ({"architecture": "fpn", "encoder": "tu-test_resnet", "encoder_weights": "imagnet"}, "found 'imagnet'"),
+        ({"architecture": "pspnet", "encoder": "tu-test_resnet", "encoder_weights": "imagnet"}, "found 'imagnet'"),
         (
             {"architecture": "pspnet", "encoder": "resnet18", "encoder_weights": "imagenet"},
             "cannot build pspnet on resnet18 with weights 'imagenet'",

@@ -84,11 +84,11 @@ def array(pitch: int, phase: int, seed: int) -> Picture:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_copies_are_found_and_different_windows_kept_apart(family: str) -> None:
-    originals = pictures(family, 4)
+    originals = pictures(family, 2)
     result = [window(picture) for picture in originals]
     for change in COPIES.values():
         result += [change(picture) for picture in originals]
-    assert clusters(smalls(result)) == list(range(4)) * (1 + len(COPIES))
+    assert clusters(smalls(result)) == [0, 1] * (1 + len(COPIES))
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_stress_changes_only_its_effects_and_the_image(dataset: str, name: str) 
 @pytest.mark.parametrize("effect", HARDEST)
 def test_strength_1_is_the_hardest_drawn_value(effect: str) -> None:
     apply, hardest = HARDEST[effect]
-    blank = np.full((32, 32) if apply in vars(sem).values() else (32, 32, 3), 0.5, np.float32)
+    blank = np.full((8, 8) if apply in vars(sem).values() else (8, 8, 3), 0.5, np.float32)
     draws = [apply(scene(blank), np.random.default_rng(index)) for index in range(1000)]
     for name, (value, power) in hardest.items():
         result = [one[name] for one in draws]
@@ -159,10 +159,9 @@ def test_effect_forced_to_its_drawn_value_changes_nothing(effect: str) -> None:
 
 @pytest.mark.parametrize(("dataset", "name"), CASES)
 def test_image_difference_grows_with_strength(dataset: str, name: str) -> None:
-    for index in range(3):
-        drawn = small(dataset, index).image.astype(float)
-        far = [np.abs(small(dataset, index, Stress(name, s)).image - drawn).mean() for s in (1.0, 2.0, 4.0)]
-        assert far == sorted(far)
+    drawn = small(dataset).image.astype(float)
+    far = [np.abs(small(dataset, stress=Stress(name, s)).image - drawn).mean() for s in (1.0, 2.0, 4.0)]
+    assert 0 < far[0] < far[1] < far[2]
 
 
 def test_impossible_stress_is_refused() -> None:

@@ -154,20 +154,20 @@ def synthesized(call: Call, folder: Path) -> str:
     bus(folder / "bus.gds")
     code, out, err = call(
         *("data", "synthesize", "--layout", "bus.gds", "--layers", "68/20,67/44", "--nm-per-pixel", "10"),
-        *("--count", "12", "--height", "64", "--width", "64"),
+        *("--count", "10", "--height", "64", "--width", "64"),
     )
     assert code == 0, err
     return out
 
 
 def test_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path) -> None:
-    assert synthesized(call, tmp_path).endswith("data/bus-syn: 12 images\n")
+    assert synthesized(call, tmp_path).endswith("data/bus-syn: 10 images\n")
     protocol = load_protocol("quick", SMALL)
     (source,) = resolve("bus-syn", tmp_path / "data", protocol, HashCache(tmp_path / "hashes.json"))
-    assert (source.name, source.target, len(source.pairs)) == ("bus-syn", "track", 12)
+    assert (source.name, source.target, len(source.pairs)) == ("bus-syn", "track", 10)
     assert [spec.name for spec in choose("*-syn", tmp_path / "data").values()].count("bus-syn") == 1
     pack = open_pack(source, protocol, tmp_path / "cache")
-    assert pack.images.shape == (12, 64, 64, 1)
+    assert pack.images.shape == (10, 64, 64, 1)
     assert list(stand_ins(["bus-syn"])) == ["bus-syn is synthetic, drawn from the layout bus."]
     code, _, err = call("data", "synthesize", "--layout", "bus.gds", "--layers", "68/20")
     assert code == 2
@@ -179,7 +179,7 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
     synthesized(call, tmp_path)
     code, out, err = call(
         *("run", "--models", f"{TINY}:TinyNet", "--datasets", "bus-syn", "--protocol", "quick", "--device", "cpu"),
-        *("--threads", "1", "--repeats", "1", *settings("split.counts=[8,2,2]")),
+        *("--threads", "1", "--repeats", "1", *settings("split.counts=[6,2,2]")),
     )
     assert code == 0, out + err
     assert list((tmp_path / "results/quick/runs/bus-syn").glob("*/0/record.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import astuple
 from pathlib import Path
@@ -24,6 +25,7 @@ DATASETS = tuple(STANDINS)
 SWITCHES = [(dataset, name) for dataset in DATASETS for name in STANDINS[dataset].switches()]
 
 
+@functools.lru_cache(maxsize=64)  # drawn once for all switches
 def small(dataset: str, index: int = 0, seed: int = 0, off: frozenset[str] = frozenset()) -> Sample:
     return generate(dataset, index, height=192, width=192, seed=seed, off=off)
 
@@ -31,7 +33,7 @@ def small(dataset: str, index: int = 0, seed: int = 0, off: frozenset[str] = fro
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_same_arguments_give_the_same_bytes_in_any_order(dataset: str) -> None:
     first = [small(dataset, index) for index in (0, 1, 2)]
-    again = [small(dataset, index) for index in (2, 0)]
+    again = [small.__wrapped__(dataset, index) for index in (2, 0)]
     for a, b in ((first[2], again[0]), (first[0], again[1])):
         assert a.image.tobytes() == b.image.tobytes()
         assert a.nets.tobytes() == b.nets.tobytes()
@@ -65,7 +67,7 @@ def test_sample_has_the_promised_shapes_and_agreeing_masks(dataset: str) -> None
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_mask_has_as_many_components_as_nets(dataset: str) -> None:
     """The whole canvas and a margin are shown, so that no border cuts a net: fewer is a short, more is an open."""
-    for index in range(100):
+    for index in range(25):
         rng = np.random.default_rng([7, index])
         angle = float(rng.uniform(-0.03, 0.03))
         drawn = STANDINS[dataset].layout(rng, 300, 300)
@@ -76,7 +78,7 @@ def test_mask_has_as_many_components_as_nets(dataset: str) -> None:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_no_two_nets_touch_where_the_border_cuts_them(dataset: str) -> None:
-    for index in range(50):
+    for index in range(25):
         rng = np.random.default_rng([7, index])
         angle = float(rng.uniform(-0.03, 0.03))
         raster = rasterise(STANDINS[dataset].layout(rng, 384, 384), Placement(64, 64, angle), 256, 256)
@@ -87,7 +89,7 @@ def test_no_two_nets_touch_where_the_border_cuts_them(dataset: str) -> None:
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_nets_keep_five_pixels_apart_or_three_on_dense_dies(dataset: str) -> None:
     least = 3 if dataset == "t84c" else 5
-    for index in range(40):
+    for index in range(25):
         rng = np.random.default_rng([8, index])
         layout = STANDINS[dataset].layout(rng, 320, 320)
         nets = rasterise(layout, Placement(0, 0, 0.01), 320, 320).nets
@@ -144,7 +146,7 @@ def otsu_miou(sample: Sample, dataset: str) -> float:
 
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "omc"])
-@pytest.mark.parametrize(("side", "count"), [(192, 32), (512, 12)])
+@pytest.mark.parametrize(("side", "count"), [(192, 16), (512, 6)])
 def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: int) -> None:
     scores = [otsu_miou(generate(dataset, i, height=side, width=side, seed=0), dataset) for i in range(count)]
     assert np.mean(scores) < 0.75
@@ -152,7 +154,7 @@ def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: i
 
 def test_dense_dies_are_as_dense_and_as_hard_as_the_photographs() -> None:
     """On both photographs together, metal covers 45-51 % and a threshold's mIoU is 0.6-0.8."""
-    samples = [generate("t84c", index, height=512, width=512, seed=0) for index in range(12)]
+    samples = [generate("t84c", index, height=512, width=512, seed=0) for index in range(6)]
     assert 0.35 < np.mean([sample.track.mean() for sample in samples]) < 0.6
     assert 0.5 < np.mean([otsu_miou(sample, "t84c") for sample in samples]) < 0.85
 
@@ -165,13 +167,13 @@ def test_clean_miic_is_easy_for_a_threshold() -> None:
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_crops_of_small_images_show_target_and_background(dataset: str) -> None:
     one_sided = 0
-    for index in range(24):
+    for index in range(12):
         sample = small(dataset, index)
         masks = [sample.mask(layer) for layer in layers_of(STANDINS[dataset].target)]
         for y, x in ((0, 0), (0, 96), (96, 0), (96, 96), (48, 48)):
             crops = [mask[y : y + 96, x : x + 96] for mask in masks]
             one_sided += not all(crop.any() and not crop.all() for crop in crops)
-    assert one_sided <= 2  # of 120 crops
+    assert one_sided <= 1  # of 60 crops
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ def test_job_that_hangs_is_ended_and_its_worker_replaced() -> None:
     assert outcomes(local.run([following]))["next"]["pid"]
 
 
+@pytest.mark.slow  # four processes that import torch; light jobs show each kind of end
 def test_networks_that_raise_diverge_or_crash_are_rows(make_study: Callable[..., Study]) -> None:
     study = make_study(load_protocol("quick", [*SMALL, "repeats=1"]), "Raises", "NotANumber", "TinyNet", "Crashes")
     events: list[Event] = []

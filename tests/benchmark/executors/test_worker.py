@@ -39,7 +39,7 @@ def started(*, ahead: bool) -> Iterator[Worker]:
         worker.end()
 
 
-@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("ahead", [pytest.param(True, marks=pytest.mark.slow), False])  # imports torch
 def test_worker_started_ahead_has_torch_and_takes_the_variables_of_its_first_job(ahead: bool) -> None:
     with started(ahead=ahead) as worker:
         assert worker.suits({"NEEDED": "1"})

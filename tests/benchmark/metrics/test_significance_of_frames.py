@@ -187,16 +187,16 @@ def test_order_and_names_of_images_change_nothing(metric: str, reduction: Reduct
 
 @pytest.mark.parametrize(("metric", "reduction"), [("miou", "image"), ("miou", "pooled")])
 def test_bootstrap_equals_loop_over_repeats_and_frames(metric: str, reduction: Reduction) -> None:
-    """Redraw rows of the counts themselves and reduce them with the report's own function."""
+    """Take all draws of frames from the counts themselves, reduced with the report's own function, and of repeats."""
     rng = np.random.default_rng(1)
     groups = np.array(frames(12, 3))
     networks = [counts(rng, 12, error) for error in (0.05, 0.1, 0.2)]
-    means = []
-    for _ in range(3000):
-        repeats = rng.integers(3, size=3)
-        rows = np.concatenate([np.flatnonzero(groups == f"frame{frame}") for frame in rng.integers(4, size=4)])
-        drawn = [{name: column[rows] for name, column in networks[repeat].items()} for repeat in repeats]
-        means.append(np.mean([reduce(columns, reduction)[metric] for columns in drawn]))
+    values = []
+    for drawn in itertools.product(range(4), repeat=4):
+        rows = np.concatenate([np.flatnonzero(groups == f"frame{frame}") for frame in drawn])
+        redrawn = [{name: column[rows] for name, column in columns.items()} for columns in networks]
+        values.append([reduce(columns, reduction)[metric] for columns in redrawn])
+    means = np.array(values)[:, list(itertools.product(range(3), repeat=3))].mean(axis=-1)
 
     result = significance.two_level_bootstrap(
         Clustered.of([(columns, list(groups)) for columns in networks], metric, reduction), draws=20_000

@@ -265,7 +265,7 @@ def test_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make
         train.build_network(make_job(protocol))
 
 
-@pytest.mark.parametrize("name", ["manet", "smp/fpn/resnet18"])
+@pytest.mark.parametrize("name", ["manet", "smp/pspnet/resnet18"])
 def test_pretrained_encoder_that_cannot_be_downloaded_is_one_message(
     small: Protocol, make_job: MakeJob, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,10 +21,14 @@ def test_first_step_in_the_log_ends_the_timing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "patience_s"),
     [
-        ("import sys; sys.exit('no space left')", 60.0),
-        ("import sys, time; print('no space left', file=sys.stderr, flush=True); time.sleep(60)", 2.0),
+        pytest.param("import sys; sys.exit('no space left')", 60.0, id="failed"),
+        pytest.param(
+            "import sys, time; print('no space left', file=sys.stderr, flush=True); time.sleep(60)",
+            2.0,
+            id="hangs",
+            marks=pytest.mark.slow,  # waits
+        ),
     ],
-    ids=["failed", "hangs"],
 )
 def test_command_without_a_first_step_is_refused_with_its_messages(
     tmp_path: Path, code: str, patience_s: float

@@ -209,7 +209,11 @@ def test_jobs_have_ended_in_final_states_and_are_alive_in_all_others(slurm: Path
         assert [state for job, state in states.items() if watcher.is_done(job, mode="cache")] == FINAL
 
 
-@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL"])
+SLOW = pytest.mark.slow  # nine commands each
+DISPLACED = ["PREEMPTED", pytest.param("NODE_FAIL", marks=SLOW), pytest.param("BOOT_FAIL", marks=SLOW)]
+
+
+@pytest.mark.parametrize("state", DISPLACED)
 def test_displaced_job_has_ended_after_five_minutes_out_of_the_queue(
     slurm: Path, watcher: Any, clock: Clock, state: str
 ) -> None:

@@ -79,7 +79,9 @@ def execute(job: TrainJob) -> Record:
     return train_and_test(job, lambda *_: None)
 
 
-def test_every_round_and_every_metric_is_there_once(tracked: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_round_and_every_metric_is_there_once_and_the_settings(
+    tracked: TrainJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     best = loop.Round(2, 4, 0.5, 0.5, 1e-3, 1.0, 1.0)
     trained = loop.train
     monkeypatch.setattr(train, "train", lambda *arguments: replace(trained(*arguments), best=best))
@@ -88,6 +90,9 @@ def test_every_round_and_every_metric_is_there_once(tracked: TrainJob, monkeypat
     assert [step for step, _ in history["train_loss"]] == [2, 4]
     assert events_in(tracked) == approximately(history | metrics_of(record))
     assert "omc-syn/image/miou" in metrics_of(record)
+    settings = read(tracked.folder / str(tracked.tracker))[1]
+    assert (settings["model"], settings["optimizer"]) == ("tinynet", "adam")
+    assert float(settings["repeat"]) == 0
 
 
 def test_same_numbers_come_out_with_and_without(small: Protocol, make_job: MakeJob, tracked: TrainJob) -> None:
@@ -168,14 +173,6 @@ def test_tracker_that_crashes_fails_no_run(
     assert (tracked.folder / RECORD).is_file()
     out = capsys.readouterr().out
     assert out.count("tracker: OSError: [Errno 28] No space left on device; the run goes on without it") == 1
-
-
-def test_settings_are_written(tracked: TrainJob) -> None:
-    execute(tracked)
-    settings = read(tracked.folder / str(tracked.tracker))[1]
-    assert settings["model"] == "tinynet"
-    assert settings["optimizer"] == "adam"
-    assert float(settings["repeat"]) == 0
 
 
 def test_stores_of_mlflow_can_be_copied_into_one(small: Protocol, make_job: MakeJob, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from benchmark.data.synthetic.optical import camera, chromatic, encode
 class BrightFieldStyle:
     """Display values in [0, 1], each a range (low, high)."""
 
-    field: tuple[float, float] = (0.30, 0.62)  # luma of the bare surface
-    contrast: tuple[float, float] = (0.12, 0.42)  # metal above it
+    field: tuple[float, float] = (0.45, 0.70)  # luma of the bare surface
+    contrast: tuple[float, float] = (0.15, 0.35)  # metal above it
     brightest: float = 0.95  # metal is never above it
     seam_gain: tuple[float, float] = (0.01, 0.03)  # change of gain at a seam, as a share
     worst_jpeg: int = 70  # least quality of JPEG artefacts
@@ -90,26 +90,28 @@ def grain(scene: Scene, rng: Generator) -> Strengths:
 
 
 def vias(scene: Scene, rng: Generator) -> Strengths:
-    """Paint contacts: a dark ring around a dent that is darker or slightly brighter; never switched off."""
+    """Paint contacts: a dark ring around a dent of another colour, darker or slightly brighter; never switched off."""
     return _dents(scene, rng, scene.raster.via)
 
 
 def slots(scene: Scene, rng: Generator) -> Strengths:
-    """Long contacts in wide metal, at least 3 px from its edge; none in half of the images."""
-    density = max(0.0, rng.uniform(-1200, 1200))
-    mask = np.zeros_like(scene.raster.track)
-    for _ in scattered(rng, mask.shape, density):
-        half, radius = rng.uniform(3, 40), rng.uniform(2.5, 6)
+    """Long contacts, also in narrow metal, of which they leave 1-3 px at either side; none in a third of the images."""
+    density, border = max(0.0, rng.uniform(-900, 1800)), rng.uniform(1, 3)
+    mask, distance = np.zeros_like(scene.raster.track), _distance(scene.raster.track)
+    centres = np.argwhere(distance < -3)
+    for _ in range(rng.poisson(density * len(centres) / 1e6)):
+        half, radius = float(np.exp(rng.uniform(np.log(2), np.log(40)))), rng.uniform(2.5, 6)
         along = (half, 0.0) if rng.random() < 0.5 else (0.0, half)
-        box, distance = segment_distance(mask.shape, random_point(rng, mask.shape), along, radius)
-        mask[box] |= distance < radius
-    mask &= _distance(scene.raster.track) < -3
-    return {"per_megapixel": density} | _dents(scene, rng, mask)
+        y, x = centres[rng.integers(len(centres))].tolist()
+        box, away = segment_distance(mask.shape, (x, y), along, radius)
+        mask[box] |= away < radius
+    mask &= distance < -border
+    return {"per_megapixel": density, "border_px": border} | _dents(scene, rng, mask)
 
 
 def rims(scene: Scene, rng: Generator) -> Strengths:
-    """The slope of an edge reflects light out of the lens: a line 20-65 % darker outside, and a light one inside."""
-    place, width, depth = rng.uniform(0.5, 2.2), rng.uniform(0.9, 2.0), rng.uniform(0.20, 0.65)
+    """The slope of an edge reflects light out of the lens: a line 25-70 % darker outside, and a light one inside."""
+    place, width, depth = rng.uniform(1.0, 2.0), rng.uniform(1.2, 2.0), rng.uniform(0.25, 0.70)
     inner, light = rng.uniform(2, 3.5), rng.uniform(0, 0.20)
     distance = _distance(scene.raster.track)
     dark = np.float32(depth) * np.exp(-0.5 * ((distance - np.float32(place)) / np.float32(width)) ** 2)
@@ -153,8 +155,10 @@ def _dents(scene: Scene, rng: Generator, mask: NDArray[np.bool_]) -> Strengths:
     depth, width, dent = rng.uniform(0.1, 0.5), rng.uniform(1, 2), rng.uniform(-0.4, 0.15)
     if mask.any():
         ring = np.exp(-0.5 * (_distance(mask) / np.float32(width)) ** 2)
-        change = np.float32(dent) * blur(mask, 1.0) - np.float32(depth) * ring
-        scene.image += (change * scene.track)[..., None]
+        soft, tint = blur(mask, 1.0), _tint(rng, 1.0, 0.5)
+        for channel, hue in enumerate(tint):
+            change = np.float32(dent * hue) * soft - np.float32(depth) * ring
+            scene.image[..., channel] += change * scene.track
     return {"depth": depth, "width_px": width, "dent": dent}
 
 

@@ -34,14 +34,15 @@ def omv(rng: Generator, height: int, width: int) -> Canvas:
 
 def one_metal(rng: Generator, height: int, width: int) -> Canvas:
     """A die with one layer of metal, as dense as T84C00 and 54HC32: pitch 11-30 px, regions of diffusion below."""
-    pitch = float(np.exp(rng.uniform(np.log(11), np.log(30))))
+    pitch, least_gap = float(np.exp(rng.uniform(np.log(11), np.log(30)))), 5.0
     canvas = Canvas((height, width), corner_px=float(rng.uniform(1.5, 4)))
     wiring = Wiring(
-        pitch=pitch, width=float(rng.uniform(0.50, 0.68)) * pitch, width_sd=0.08 * pitch, length=5 * pitch,
-        length_sigma=1.1, gap=1.0, fill=1.0, unevenness=0.15, jog=0.8, branch=0.4, via_pair=0.05, via_single=0.5,
-        via_radius=0.2 * pitch, via_every=4, pad=0.72 * pitch, bus=0.2, power=0.25, least_gap=5.0,
+        pitch=pitch, width=min(float(rng.uniform(0.55, 0.72)) * pitch, pitch - least_gap), width_sd=0.08 * pitch,
+        length=5 * pitch, length_sigma=1.1, gap=1.0, fill=1.0, unevenness=0, jog=0.8, branch=0.4, via_pair=0.05,
+        via_single=0.5, via_radius=float(rng.uniform(0.2, 0.3)) * pitch, via_every=4, pad=0.72 * pitch, bus=0.2,
+        power=0.25, least_gap=least_gap, passes=3,
     )  # fmt: skip
-    _fill(canvas, rng, wiring, (3, 3, 1, 4, 2, 0.4, 1.5, 0.2))
+    _fill(canvas, rng, wiring, (3, 3, 1, 2, 2, 0.5, 2.5, 0.1))
     for _ in range(rng.poisson(height * width / 120**2)):
         x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
         broad, length = float(rng.uniform(20, 110)), float(rng.uniform(10, 160))

@@ -33,6 +33,7 @@ class Wiring:
     bus: float = 0.0  # chance that a line is one of several of equal length
     power: float = 0.0  # chance that a line is 2-3 times wider
     least_gap: float = MIN_GAP_PX  # between two nets as drawn; masks keep 2 px less
+    passes: int = 1  # how often nets are tried; each further time fills places that are still free
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def lower_layer(rng: Generator, height: int, width: int, wiring: Wiring, *, vert
     scale = float(rng.uniform(1.0, 1.5))
     sparse = replace(
         wiring, pitch=scale * wiring.pitch, width=1.1 * scale * wiring.width, width_sd=0, pad=wiring.pitch,
-        length=3 * wiring.length, fill=0.6, via_pair=0, via_single=0, via_every=0,
+        length=3 * wiring.length, fill=0.6, via_pair=0, via_single=0, via_every=0, passes=1,
     )  # fmt: skip
     route(below, rng, CanvasBox(0, 0, width, height), sparse, vertical=vertical)
     return below.bars
@@ -230,7 +231,7 @@ class _Router:
 def route(canvas: Canvas, rng: Generator, box: CanvasBox, wiring: Wiring, *, vertical: bool) -> None:
     """Fill a box with nets on a grid; each node belongs to at most one net, which keeps nets apart."""
     router = _Router(canvas, rng, box, wiring, vertical)
-    if router.lines and router.nodes:
+    for _ in range(wiring.passes if router.lines and router.nodes else 0):
         router.fill()
 
 

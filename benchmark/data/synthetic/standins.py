@@ -74,7 +74,7 @@ STANDINS: Mapping[str, StandIn] = MappingProxyType(
         "omc": StandIn(chip_blocks.omc, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track", 1.5, version=2),
         "omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "via", 1.5, version=2),
         "omc_omv": StandIn(chip_blocks.omv, *_OPTICAL, optical.OMC, 3, 512, 512, 400, "track+via", 1.5, version=1),
-        "t84c": StandIn(chip_blocks.one_metal, *_BRIGHT, bright_field.STYLE, 3, 512, 512, 400, "metal", 1.5, version=1),
+        "t84c": StandIn(chip_blocks.one_metal, *_BRIGHT, bright_field.STYLE, 3, 512, 512, 400, "metal", 1.5, version=2),
     }
 )
 

@@ -155,7 +155,7 @@ def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: i
 def test_dense_dies_are_as_dense_and_as_hard_as_the_photographs() -> None:
     """On both photographs together, metal covers 45-51 % and a threshold's mIoU is 0.6-0.8."""
     samples = [generate("t84c", index, height=512, width=512, seed=0) for index in range(6)]
-    assert 0.35 < np.mean([sample.track.mean() for sample in samples]) < 0.6
+    assert 0.40 < np.mean([sample.track.mean() for sample in samples]) < 0.6
     assert 0.5 < np.mean([otsu_miou(sample, "t84c") for sample in samples]) < 0.85
 
 

@@ -111,3 +111,13 @@ def run(folder: Path, *words: str | Path, path: Path | None = None) -> str:
     done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_tests_that_ci_names_exist() -> None:
+    """A missing one would be noticed only after the whole suite."""
+    script = ROOT / ".ci/run"
+    if not script.is_file():
+        pytest.skip("needs a checkout")
+    named = re.findall(r"'(tests/[^':]+)::(\w+)", script.read_text("utf-8"))
+    assert len(named) > 5
+    assert [(file, name) for file, name in named if f"def {name}(" not in (ROOT / file).read_text("utf-8")] == []

@@ -79,9 +79,7 @@ def execute(job: TrainJob) -> Record:
     return train_and_test(job, lambda *_: None)
 
 
-def test_every_round_and_every_metric_is_there_once_and_the_settings(
-    tracked: TrainJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_round_and_every_metric_is_there_once(tracked: TrainJob, monkeypatch: pytest.MonkeyPatch) -> None:
     best = loop.Round(2, 4, 0.5, 0.5, 1e-3, 1.0, 1.0)
     trained = loop.train
     monkeypatch.setattr(train, "train", lambda *arguments: replace(trained(*arguments), best=best))

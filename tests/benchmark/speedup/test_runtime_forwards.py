@@ -105,7 +105,8 @@ def test_bench_measures_runtimes_alone(call: Call, monkeypatch: pytest.MonkeyPat
         f"runtimes.{name}.32x32.cpu.float32.json" for name in ("contextnet", "tinynet")
     }
     assert "torch.compile: RuntimeError: no compiler" in out
-    assert Path("results/bench/report/plots/runtimes.32x32.float32.png").is_file()
+    # A busy machine hinders both rows, and a plot shows neither.
+    assert "contextnet" in Path("results/bench/report/tables/runtimes.csv").read_text("utf-8")
 
 
 @pytest.mark.slow  # compiles

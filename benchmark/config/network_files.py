@@ -351,19 +351,19 @@ def _imports(file: Path, package: str) -> Iterator[str]:
         statements = _import_statements(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
         return
-    for base, names in statements:
-        base = _absolute(base, package) if names is not None else base
+    for module, names in statements:
+        base = _absolute(module, package)
         yield base
-        yield from (f"{base}.{name}".removeprefix(".") for name in names or ())
+        yield from (f"{base}.{name}".removeprefix(".") for name in names)
 
 
 @functools.lru_cache(maxsize=1024)  # a study asks for its networks' files again at every run
-def _import_statements(content: bytes) -> tuple[tuple[str, tuple[str, ...] | None], ...]:
-    """Return the module of each import of a file, and the names that are imported from it, if it may be relative."""
-    found: list[tuple[str, tuple[str, ...] | None]] = []
+def _import_statements(content: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the module of each import of a file, as written, and the names that are imported from it."""
+    found: list[tuple[str, tuple[str, ...]]] = []
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, None) for alias in node.names]
+            found += [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):

@@ -196,7 +196,7 @@ def _size_rule(network: nn.Module) -> tuple[int, str]:
     faults = [_fault(network, USUAL)]
     # The rule divides every multiple that works, and nearly all networks work at the usual one.
     for multiple in [number for number in MULTIPLES if faults[0] or USUAL % number == 0]:
-        faults.append(_fault(network, multiple))
+        faults.append(faults[0] if multiple == USUAL else _fault(network, multiple))
         if not faults[-1]:
             return multiple, ""
     return 0, next((fault for fault in faults if fault.startswith(OTHER_SIZE)), faults[0])

@@ -303,8 +303,8 @@ def select(
                     f"--models: {other.target!r} and {entry.target!r} are both called {entry.name!r}; "
                     "rename one of the classes"
                 )
-    order = [*registered, *chosen]
-    entries = sorted(chosen.values(), key=lambda entry: order.index(entry.name))
+    order = {name: place for place, name in enumerate(dict.fromkeys([*registered, *chosen]))}
+    entries = sorted(chosen.values(), key=lambda entry: order[entry.name])
     return [measured(entry) if figures else entry for entry in entries]
 
 

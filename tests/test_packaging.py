@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import os
 import re
@@ -11,10 +12,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.test_structure import statements
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "models", "baselines")
@@ -38,7 +41,7 @@ def imported(files: Iterable[Path]) -> set[str]:
     """Top-level names of all import statements, those of this project and Python's own aside."""
     names: set[str] = set()
     for file in files:
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in statements(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -46,8 +49,14 @@ def imported(files: Iterable[Path]) -> set[str]:
     return names - set(sys.stdlib_module_names) - {*PACKAGES, "tests"}
 
 
+@functools.cache
+def distributions() -> Mapping[str, list[str]]:
+    """Return the installed packages by the modules that they bring; to read their lists of files takes a second."""
+    return importlib.metadata.packages_distributions()
+
+
 def undeclared(files: Iterable[Path], requirements: Iterable[str]) -> set[str]:
-    known = importlib.metadata.packages_distributions()
+    known = distributions()
     declared = {distribution_name(requirement) for requirement in requirements}
     return {
         name

@@ -119,7 +119,7 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
         dtype: number format of convolutions and matrix products.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-    fast = copy.deepcopy(plain)
+    fast = copy.deepcopy(plain, {id(weight): weight for weight in plain.parameters()})  # replaced, never changed
     try:
         calls, uses = _follow(fast, image_shape)
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
@@ -159,7 +159,8 @@ def _difference(plain: nn.Module, fast: nn.Module, image_shape: Sequence[int]) -
 def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call], Counter[int]]:
     """Run a shadow of the network without computing; return the uses of its layers, and of tensors by identity."""
     calls: list[_Call] = []
-    shadow = copy.deepcopy(network).to("meta")
+    weights = {id(weight): nn.Parameter(weight.to("meta"), requires_grad=False) for weight in network.parameters()}
+    shadow = copy.deepcopy(network, weights).to("meta")
 
     def record(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append(_Call(name, inputs[0], output))

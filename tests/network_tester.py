@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
+from collections.abc import Container
 from typing import Any
 
 import pytest
@@ -16,16 +17,16 @@ from torch import Tensor, nn
 
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
-from benchmark.predict.fused_network import ready
+from benchmark.predict.fused_network import PADDED_BY_KERNELS, ready
 
 #: The method under test, a light network and a heavy one: those of everyday tests of all networks.
 EVERYDAY = ("eal_icnet", "esnet", "unet")
 
 
-def networks(models: str = "all") -> list[Any]:
+def networks(models: str = "all", everyday: Container[str] = EVERYDAY) -> list[Any]:
     """Return the names of networks, as parameters of a test: most of them are slow."""
     names = [entry.name for entry in registry.select(models)]
-    return [name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    return [name if name in everyday else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @functools.lru_cache(maxsize=1)
@@ -79,15 +80,17 @@ class NetworkTester:
         assert self.entry.load().size_multiple == self.entry.multiple  # type: ignore[attr-defined]
 
     def test_inference_form_gives_equal_logits(self) -> None:
-        network, image = self.build().train(), self.image()
+        network, image = self.build().train(), self.image(batch=1)
         with torch.no_grad():
             network(image)  # moves the norms' statistics
-        fast = ready(network, image[:1].shape)
+        fast = ready(network, image.shape)
         with torch.inference_mode():
             expected, result = network.eval()(image), fast(image)
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-5 * float(expected.abs().max().clamp(min=1)))
         norms, left = (sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) for net in (network, fast))
         assert left <= self.norms_left * norms
+        depthwise = [layer for layer in fast.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+        assert all(int(layer.padding[1]) <= PADDED_BY_KERNELS for layer in depthwise)
 
     def test_logits_have_the_input_s_size_and_other_inputs_are_refused(self) -> None:
         network = self.draw(0, in_channels=3, classes=2).eval()

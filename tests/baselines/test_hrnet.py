@@ -30,9 +30,10 @@ def channels(branches: list[Tensor]) -> list[int]:
 def test_widths_have_expected_parameters_keep_size_and_return_only_raw_branches(name: str, expected: list[int]) -> None:
     entry, returned = registry.models()[name], list[list[Tensor]]()
     with torch.device("meta"):
-        network = entry.build()
+        network = entry.build().eval()
         network.encoder.register_forward_hook(lambda *call: returned.append(call[-1]))
-        assert network(torch.rand(2, 1, 64, 96)).shape == (2, 1, 64, 96)
+        with torch.inference_mode():
+            assert network(torch.rand(2, 1, 64, 96)).shape == (2, 1, 64, 96)
     assert sum(p.numel() for p in network.parameters()) == entry.params
     assert channels(*returned) == expected
 

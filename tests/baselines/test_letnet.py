@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,12 @@ class TestLETNet(NetworkTester):
     @pytest.mark.slow  # seconds of its attention's rules on the meta device
     def test_inference_form_gives_equal_logits(self) -> None:
         super().test_inference_form_gives_equal_logits()
+
+
+@pytest.fixture(scope="module")
+def network() -> LETNet:
+    """The network at its first values, which no test changes."""
+    return LETNet().eval()
 
 
 def random(*shape: int) -> Tensor:
@@ -99,8 +107,8 @@ def test_transformer_reads_patches_in_unfold_order_and_sums_their_overlaps() -> 
 
 
 @pytest.mark.parametrize(("name", "in_channels"), [("up_1", 32), ("up_2", 16), ("up_3", 16)])
-def test_up_stage(name: str, in_channels: int) -> None:
-    stage = getattr(LETNet(), name)
+def test_up_stage(network: LETNet, name: str, in_channels: int) -> None:
+    stage = copy.deepcopy(getattr(network, name)).train()
     transposed, scale = stage[0][0], stage[0][1].weight
     nn.init.constant_(scale, 10.0)  # so that ReLU6 has something to cut
     x = 0.05 * random(2, in_channels, 4, 5)
@@ -179,14 +187,12 @@ def test_stages_and_their_connections() -> None:
     assert network.head.bias is None
 
 
-def test_stem_strides_last() -> None:
-    network = LETNet()
+def test_stem_strides_last(network: LETNet) -> None:
     assert [layer.stride for layer in convolutions(network.stem)] == [(1, 1), (1, 1), (2, 2)]
     assert len(network.stem) == 4  # the last convolution's norm and slope are followed by another
 
 
-def test_dilations() -> None:
-    network = LETNet()
+def test_dilations(network: LETNet) -> None:
     pairs = [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32]
     expected = {
         "encoder_1": [2] * 3,
@@ -203,8 +209,7 @@ def test_dilations() -> None:
     assert {name: dilations for name, dilations in result.items() if dilations} == expected
 
 
-def test_constants() -> None:
-    network = LETNet()
+def test_constants(network: LETNet) -> None:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(layer.eps, layer.momentum) for layer in norms} == {(1e-3, 0.1)}
     # A bottleneck at 64, 128, 32 and 16 channels, and the transformer.
@@ -213,7 +218,6 @@ def test_constants() -> None:
     assert counts == [11_494, 43_462, 3_190, 958, 188_424]
 
 
-def test_inputs_of_fewer_than_four_tokens_work() -> None:
-    network = LETNet().eval()
+def test_inputs_of_fewer_than_four_tokens_work(network: LETNet) -> None:
     with torch.no_grad():
         assert network(torch.rand(1, 1, 16, 48)).shape == (1, 1, 16, 48)

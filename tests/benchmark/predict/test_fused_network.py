@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.config import registry
 from benchmark.predict.fused_network import PADDED_BY_KERNELS, channels_last, ready
 
 SHAPE = (1, 3, 16, 16)
@@ -180,15 +179,6 @@ def test_depthwise_kernels_are_given_padded_rows_where_they_pad_none_themselves(
         result = fast(image)
         torch.testing.assert_close(result, network.eval()(image), rtol=1e-5, atol=1e-5)
     assert result.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("name", ["irdpnet", "eal_icnet", pytest.param("letnet", marks=pytest.mark.slow)])
-def test_no_depthwise_convolution_of_a_network_predicts_with_wide_padding(name: str) -> None:
-    with torch.random.fork_rng(devices=[]):
-        fast = ready(registry.models()[name].build(), (1, 1, 64, 64))
-    depthwise = [layer for layer in fast.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
-    assert depthwise
-    assert max(int(layer.padding[1]) for layer in depthwise) <= PADDED_BY_KERNELS
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -15,9 +15,8 @@ from benchmark.devices.precision import rounds_to_tf32
 from benchmark.predict.fused_network import ready
 from benchmark.speedup.networks import build
 
-FAST = ("edanet", "contextnet", "unet")
 NETWORKS = [
-    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "contextnet" else pytest.param(name, marks=pytest.mark.slow)  # the lightest
     for name in registry.models()
     if "." not in name and name != "fcn"  # variants are slower still, and FCN has no norms
 ]

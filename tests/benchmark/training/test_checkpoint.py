@@ -39,6 +39,7 @@ RECIPES = {
     ],
     "averaged weights, other loss": [
         *("training.steps=11", "training.validate_every=3", "training.ema=0.9", "loss.name=cldice"),
+        "loss.cldice_iterations=2",
         "training.norm_reestimation_batches=0",
     ],
     "photometric changes, also of the batches for norms": [

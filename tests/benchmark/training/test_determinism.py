@@ -152,7 +152,7 @@ def test_failed_run_s_record_lists_the_mode_too(deterministic: Protocol, make_st
     assert {record.environment["determinism"] for _, record in study.store.records()} == {"deterministic"}
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", networks(everyday=("eal_icnet", "esnet")))
 def test_two_trainings_of_any_network_give_the_same_bits(pack: Pack, make_job: MakeJob, name: str) -> None:
     protocol = load_protocol("quick", [*SMALL, "training.batch=2", "training.steps=1", "training.validate_every=1"])
     division = pack.divide(protocol)

@@ -45,6 +45,11 @@ def opened(name: str, root: Path, *overrides: str) -> tuple[Source, Pack]:
     return source, open_pack(source, protocol, root / "cache")
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Pack]:
+    return opened("omc_omv", tmp_path_factory.mktemp("omc_omv"))
+
+
 def write_layers(folder: Path, count: int = 10, track: str = "label_track", via: str = "label_via") -> Path:
     """Write images of which only those of even numbers have a mask of vias."""
     for index in range(count):
@@ -181,8 +186,8 @@ def test_image_without_a_mask_of_vias_is_ignored_there_and_nowhere_else(tmp_path
     assert [[bool(layer.any()) for layer in image] for image in logits.grad] == [[True, True], [True, False]]
 
 
-def test_crops_turn_all_layers_with_their_image(tmp_path: Path) -> None:
-    source, pack = opened("omc_omv-syn", tmp_path)
+def test_crops_turn_all_layers_with_their_image(stand_in: tuple[Source, Pack]) -> None:
+    source, pack = stand_in
     drawn = Pack(pack.dataset, "", np.ascontiguousarray(pack.masks), pack.masks, pack.tiles, layers=source.layers)
     protocol = settings("training.augmentation=flips_turns")
     for batch in TrainingBatches([(drawn, range(10))], 32, protocol, 0, torch.device("cpu")).epoch(0):
@@ -239,13 +244,15 @@ def test_no_wildcard_and_not_all_mean_omc_omv(tmp_path: Path) -> None:
     assert list(choose("omc_omv,omc_omv-syn", tmp_path)) == ["omc_omv", "omc_omv-syn"]
 
 
-def test_stand_in_of_omc_omv_has_both_layers_and_reads_the_same_from_files(tmp_path: Path) -> None:
-    source, pack = opened("omc_omv", tmp_path)
+def test_stand_in_of_omc_omv_has_both_layers_and_reads_the_same_from_files(
+    stand_in: tuple[Source, Pack], tmp_path: Path
+) -> None:
+    source, pack = stand_in
     assert (source.name, source.synthetic, pack.layers) == ("omc_omv-syn", True, ("track", "via"))
     track, via = (pack.masks[..., layer] for layer in (0, 1))
     assert (track.any((1, 2)) & via.any((1, 2))).sum() >= 8  # of 10 that are so small
     assert ((via == 1) <= (track == 1)).all()  # a via lies on its track
-    folder = synthetic.write("omc_omv", tmp_path / "data" / "omc_omv-syn", 10, height=64, width=64)
+    folder = synthetic.write("omc_omv", tmp_path / "data" / "omc_omv-syn", 3, height=64, width=64)
     assert sorted(path.name for path in folder.iterdir()) == ["image", "label_track", "label_via", "manifest.json"]
     written, read = opened("omc_omv-syn", tmp_path)
     assert (written.synthetic, read.layers, read.has_ignored) == (False, ("track", "via"), False)

@@ -25,7 +25,13 @@ DATASETS = tuple(STANDINS)
 SWITCHES = [(dataset, name) for dataset in DATASETS for name in STANDINS[dataset].switches()]
 
 
-@functools.lru_cache(maxsize=64)  # drawn once for all switches
+# Every property holds for all layouts: few are drawn every day.
+LAYOUTS = pytest.mark.parametrize(
+    "layouts", [range(10), pytest.param(range(10, 50), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+
+
+@functools.lru_cache(maxsize=256)  # drawn once for all tests
 def small(dataset: str, index: int = 0, seed: int = 0, off: frozenset[str] = frozenset()) -> Sample:
     return generate(dataset, index, height=192, width=192, seed=seed, off=off)
 
@@ -64,10 +70,11 @@ def test_sample_has_the_promised_shapes_and_agreeing_masks(dataset: str) -> None
     assert all(sample.via[round(y), round(x)] for x, y, _ in inside)
 
 
+@LAYOUTS
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_mask_has_as_many_components_as_nets(dataset: str) -> None:
+def test_mask_has_as_many_components_as_nets(dataset: str, layouts: range) -> None:
     """The whole canvas and a margin are shown, so that no border cuts a net: fewer is a short, more is an open."""
-    for index in range(25):
+    for index in layouts:
         rng = np.random.default_rng([7, index])
         angle = float(rng.uniform(-0.03, 0.03))
         drawn = STANDINS[dataset].layout(rng, 300, 300)
@@ -76,9 +83,10 @@ def test_mask_has_as_many_components_as_nets(dataset: str) -> None:
         assert label(raster.track, connectivity=2).max() == raster.nets.max() == nets, f"layout {index}"
 
 
+@LAYOUTS
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_no_two_nets_touch_where_the_border_cuts_them(dataset: str) -> None:
-    for index in range(25):
+def test_no_two_nets_touch_where_the_border_cuts_them(dataset: str, layouts: range) -> None:
+    for index in layouts:
         rng = np.random.default_rng([7, index])
         angle = float(rng.uniform(-0.03, 0.03))
         raster = rasterise(STANDINS[dataset].layout(rng, 384, 384), Placement(64, 64, angle), 256, 256)
@@ -86,10 +94,11 @@ def test_no_two_nets_touch_where_the_border_cuts_them(dataset: str) -> None:
         assert len(np.unique(raster.nets)) == raster.nets.max() + (not raster.track.all())
 
 
+@LAYOUTS
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_nets_keep_five_pixels_apart_or_three_on_dense_dies(dataset: str) -> None:
+def test_nets_keep_five_pixels_apart_or_three_on_dense_dies(dataset: str, layouts: range) -> None:
     least = 3 if dataset == "t84c" else 5
-    for index in range(25):
+    for index in layouts:
         rng = np.random.default_rng([8, index])
         layout = STANDINS[dataset].layout(rng, 320, 320)
         nets = rasterise(layout, Placement(0, 0, 0.01), 320, 320).nets
@@ -146,7 +155,7 @@ def otsu_miou(sample: Sample, dataset: str) -> float:
 
 
 @pytest.mark.parametrize("dataset", ["hy5syn", "omc"])
-@pytest.mark.parametrize(("side", "count"), [(192, 16), (512, 6)])
+@pytest.mark.parametrize(("side", "count"), [(192, 8), (512, 2)])
 def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: int) -> None:
     scores = [otsu_miou(generate(dataset, i, height=side, width=side, seed=0), dataset) for i in range(count)]
     assert np.mean(scores) < 0.75
@@ -154,26 +163,26 @@ def test_one_threshold_does_not_solve_standins(dataset: str, side: int, count: i
 
 def test_dense_dies_are_as_dense_and_as_hard_as_the_photographs() -> None:
     """On both photographs together, metal covers 45-51 % and a threshold's mIoU is 0.6-0.8."""
-    samples = [generate("t84c", index, height=512, width=512, seed=0) for index in range(6)]
+    samples = [generate("t84c", index, height=256, width=256, seed=0) for index in range(6)]
     assert 0.40 < np.mean([sample.track.mean() for sample in samples]) < 0.6
     assert 0.5 < np.mean([otsu_miou(sample, "t84c") for sample in samples]) < 0.85
 
 
 def test_clean_miic_is_easy_for_a_threshold() -> None:
     off = frozenset({"residue", "dust", "scratches", "clouds", "ghost"})
-    assert np.mean([otsu_miou(small("miic", i, off=off), "miic") for i in range(16)]) > 0.85
+    assert np.mean([otsu_miou(small("miic", i, off=off), "miic") for i in range(8)]) > 0.85
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_crops_of_small_images_show_target_and_background(dataset: str) -> None:
     one_sided = 0
-    for index in range(12):
+    for index in range(6):
         sample = small(dataset, index)
         masks = [sample.mask(layer) for layer in layers_of(STANDINS[dataset].target)]
         for y, x in ((0, 0), (0, 96), (96, 0), (96, 96), (48, 48)):
             crops = [mask[y : y + 96, x : x + 96] for mask in masks]
             one_sided += not all(crop.any() and not crop.all() for crop in crops)
-    assert one_sided <= 1  # of 60 crops
+    assert one_sided == 0  # of 30 crops; chance may leave one in 60
 
 
 @pytest.mark.slow

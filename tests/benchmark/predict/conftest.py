@@ -88,6 +88,13 @@ def predict(call: Call, results: Path) -> Predict:
 
 
 @pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be empty files, since to write them takes a second; they are drawn all the same."""
+    for module in ("report.plots.plot_style", "predict.overlap_study"):
+        monkeypatch.setattr(f"benchmark.{module}.save", lambda figure, kind: b"")
+
+
+@pytest.fixture
 def frame() -> np.ndarray:
     """Bright tracks, one with a hole, on a dark ground with noise; 90x130."""
     image = np.random.default_rng(0).integers(0, 100, (90, 130)).astype(np.uint8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,9 @@ import pytest
 import benchmark
 from benchmark.config import registry
 from benchmark.config.protocol import load_protocol
+from benchmark.data.datasets import Source
+from benchmark.data.tasks import Task
+from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.store import WEIGHTS
 from benchmark.records.weights import find_members
 from benchmark.runs.train import train_and_test
@@ -24,15 +26,22 @@ from tests.benchmark.data.folder_makers import save
 from tests.benchmark.predict.conftest import TINYNET, contents, pixels_of
 
 
-@pytest.fixture
-def study(make_study: Callable[..., Study]) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, source: Source, cache: Path) -> Path:
     """A study ``small`` that keeps the weights of its three repeats."""
-    study = make_study(load_protocol("quick", [*SMALL, "repeats=3"]))
+    protocol, task = load_protocol("quick", [*SMALL, "repeats=3"]), Task((source,), (source,))
+    folder = tmp_path_factory.mktemp("ensemble") / "small"
+    study = Study(folder, protocol, registry.select(TINYNET), [task], Hardware("cpu", 1), cache)
     study.keep_weights = "all"
     for job in make_plan(study).todo:
         train_and_test(job, lambda *_: None)
     study.store.write_protocol(study.protocol)
-    return study.folder
+    return folder
+
+
+@pytest.fixture
+def study(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "small")
 
 
 def predict(call: Call, study: Path, *flags: str, out: str = "out") -> tuple[int, str, str]:

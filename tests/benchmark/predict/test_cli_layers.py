@@ -216,6 +216,7 @@ def test_flags_that_do_not_go_with_layers_are_refused(call: Call, layered: Path,
     assert not Path("out").exists()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_overlaps_are_studied_for_all_layers_together(call: Call, layered: Path, image: Path) -> None:
     flags = words(layered, "--overlap-study")
     code, out, err = call(*flags)
@@ -248,6 +249,7 @@ def test_export_has_a_channel_a_layer_and_names_them(
     assert json.loads(Path("lab/tinynet.lab.pt2.json").read_text())["metadata"]["layers"] == "m1, m2"
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_stages_draw_a_network_of_several_layers(call: Call, layered: Path, image: Path) -> None:
     study = ("--results", str(layered), "--study", "both", "--models", TINYNET, "--out", "stages")
     code, out, err = call("stages", *study, "--image", "a.png")

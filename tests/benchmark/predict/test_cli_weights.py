@@ -85,6 +85,7 @@ def test_impossible_size_is_refused(tmp_path: Path, size: int) -> None:
         benchmark.network(TINYNET, tmp_path / "lab.pt", size=size, device="cpu")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_stages_and_an_export_lie_beside_the_file(
     call: Call, frame: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +164,8 @@ def test_pickle_runs_nothing(call: Call, tmp_path: Path, name: str, by_torch: bo
         ),
         (("--study", "quick", "--trained-at", "64"), "--trained-at 64: for --weights only"),
         (
-            ("--weights", "unet.pt", "--models", "unet", "--trained-at", "40"),
-            "unet takes sizes that are multiples of 16",
+            ("--weights", "esnet.pt", "--models", "esnet", "--trained-at", "36"),
+            "esnet takes sizes that are multiples of 8",
         ),
     ],
 )
@@ -172,8 +173,8 @@ def test_flags_that_do_not_go_together_are_named(
     call: Call, tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
     torch.save(weights(), tmp_path / "lab.pt")
-    if "unet.pt" in flags:
-        torch.save(registry.select("unet")[0].build().state_dict(), tmp_path / "unet.pt")
+    if "esnet.pt" in flags:
+        torch.save(registry.select("esnet")[0].build().state_dict(), tmp_path / "esnet.pt")
     code, _, err = call(*_predict(), *flags)
     assert (code, len(err.splitlines())) == (2, 1)
     assert message in err

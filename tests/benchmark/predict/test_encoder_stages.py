@@ -13,27 +13,27 @@ from benchmark.predict import encoder_stages
 from benchmark.predict.encoder_stages import MapSource
 from benchmark.utils.errors import UserError
 
-SIDE = 96
+SIDE = 64
 
-# Module, channels and side at 96x96, as each network's file has it.
+# Module, channels and side at 64x64, as each network's file has it.
 EXPECTED = {
-    "eal_icnet": [("join_1", 33, 48), ("join_2", 129, 24), ("join_3", 257, 12)],
-    "eal_icnet.no_tssa": [("join_1", 33, 48), ("join_2", 129, 24), ("join_3", 257, 12)],
-    "irdpnet": [("join_1", 33, 48), ("join_2", 129, 24), ("join_3", 257, 12)],
-    "edanet": [("down_1", 15, 48), ("block_1", 260, 24), ("block_2", 450, 12)],
+    "eal_icnet": [("join_1", 33, 32), ("join_2", 129, 16), ("join_3", 257, 8)],
+    "eal_icnet.no_tssa": [("join_1", 33, 32), ("join_2", 129, 16), ("join_3", 257, 8)],
+    "irdpnet": [("join_1", 33, 32), ("join_2", 129, 16), ("join_3", 257, 8)],
+    "edanet": [("down_1", 15, 32), ("block_1", 260, 16), ("block_2", 450, 8)],
     "contextnet": [  # the branch of detail, then that of context, which sees a quarter of the image; unpadded stems
-        *[("detail.0", 32, 47), ("detail.1", 64, 24), ("detail", 128, 12)],
-        *[("context.2", 32, 11), ("context.5", 48, 6), ("context", 128, 3)],
+        *[("detail.0", 32, 31), ("detail.1", 64, 16), ("detail", 128, 8)],
+        *[("context.2", 32, 7), ("context.5", 48, 4), ("context", 128, 2)],
     ],
-    "esnet": [("encoder.3", 16, 48), ("encoder.6", 64, 24), ("encoder", 128, 12)],
+    "esnet": [("encoder.3", 16, 32), ("encoder.6", 64, 16), ("encoder", 128, 8)],
     "letnet": [
-        *[("stem.1", 32, 96), ("stem", 32, 48), ("encoder_1", 64, 24), ("encoder_2", 128, 12), ("block_4", 32, 6)],
+        *[("stem.1", 32, 64), ("stem", 32, 32), ("encoder_1", 64, 16), ("encoder_2", 128, 8), ("block_4", 32, 4)],
     ],
-    "fcn": [(f"encoder[{n}]", c, 96 >> n) for n, c in enumerate((64, 128, 256, 512, 512, 512))],
-    "unet": [(f"encoder[{n}]", c, 96 >> n) for n, c in enumerate((64, 128, 256, 512, 512))],
-    "hrnet.w18_small_v2": [(f"encoder[{n}]", 18 << n, 24 >> n) for n in range(4)],
-    "manet": [(f"encoder[{n}]", c, 96 >> n) for n, c in enumerate((32, 24, 40, 112, 320), start=1)],
-    "unetpp": [(f"encoder[{n}]", c, 96 >> n) for n, c in enumerate((32, 24, 40, 112, 320), start=1)],
+    "fcn": [(f"encoder[{n}]", c, 64 >> n) for n, c in enumerate((64, 128, 256, 512, 512, 512))],
+    "unet": [(f"encoder[{n}]", c, 64 >> n) for n, c in enumerate((64, 128, 256, 512, 512))],
+    "hrnet.w18_small_v2": [(f"encoder[{n}]", 18 << n, 16 >> n) for n in range(4)],
+    "manet": [(f"encoder[{n}]", c, 64 >> n) for n, c in enumerate((32, 24, 40, 112, 320), start=1)],
+    "unetpp": [(f"encoder[{n}]", c, 64 >> n) for n, c in enumerate((32, 24, 40, 112, 320), start=1)],
 }
 
 
@@ -74,14 +74,14 @@ def test_stages_are_those_of_the_networks_file_and_nothing_is_left_behind(name: 
 
 def test_maps_are_what_the_networks_compute_with() -> None:
     x = image()
-    unet, edanet, letnet = built("unet"), built("edanet"), built("letnet")
+    hrnet, edanet, letnet = built("hrnet.w18_small_v2"), built("edanet"), built("letnet")
 
     result = {
-        network: encoder_stages.take(network, x, encoder_stages.find(network, x)) for network in (unet, edanet, letnet)
+        network: encoder_stages.take(network, x, encoder_stages.find(network, x)) for network in (hrnet, edanet, letnet)
     }
 
     with torch.inference_mode():
-        for ours, theirs in zip(result[unet], unet.encoder(x), strict=True):
+        for ours, theirs in zip(result[hrnet], hrnet.encoder(x), strict=True):
             assert np.array_equal(ours, theirs[0])
         eighth = edanet.block_2(edanet.down_3(edanet.block_1(edanet.down_2(edanet.down_1(x)))))
         deepest = letnet.encoder_3(letnet.encoder_2(letnet.encoder_1(letnet.stem(x))))

@@ -151,7 +151,7 @@ def test_cuts_leave_a_border_in_the_order_in_which_it_is_followed() -> None:
 
 
 def test_cuts_into_holes_behind_holes_take_no_memory_of_their_own() -> None:
-    polygons = trace(np.random.default_rng(0).random((200, 200)) < 0.6)
+    polygons = trace(np.random.default_rng(0).random((140, 140)) < 0.6)
     largest = max(polygons, key=lambda polygon: len(polygon.holes))
     corners = len(largest.outer) + sum(map(len, largest.holes))
     assert len(largest.holes) > 150

@@ -21,8 +21,11 @@ from benchmark.data.packs import Pack, open_pack
 from benchmark.data.tasks import Task
 from benchmark.devices import facts
 from benchmark.devices.hardware_slots import Hardware
+from benchmark.efficiency import limits, memory
 from benchmark.executors import local, worker
+from benchmark.records.efficiency_record import EfficiencySettings
 from benchmark.runs.jobs import TrainJob
+from benchmark.study import measure_study
 from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils import extensions
@@ -93,6 +96,19 @@ def measured(tmp_path: Path) -> Measured:
             fake.write_efficiency(tmp_path / "results" / study, network, side, **here)
 
     return begin
+
+
+@pytest.fixture
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a measurement take milliseconds; memory, for which a process would import torch, has a figure given here."""
+    usual = EfficiencySettings.for_device
+    short = {"min_seconds": 0.0}
+    monkeypatch.setattr(EfficiencySettings, "for_device", lambda *of: usual(*of).model_copy(update=short))
+    monkeypatch.setattr(measure_study, "THROUGHPUT_S", 0.02)
+    monkeypatch.setattr(memory, "in_fresh_process", lambda *_: 1 << 20)
+    monkeypatch.setattr(limits, "COPIED_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "LONG_MS", 1.0)
+    monkeypatch.setattr(limits, "TIMINGS", limits.PROBE)
 
 
 LAB = """
@@ -196,13 +212,16 @@ def do_without_workers(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def blank_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reports have empty files of plots, which take most of their time; the page's drawings are real."""
+    """Let reports have empty plots, which take most of their time, in files and page; figures are still made."""
     leave_plots_blank(monkeypatch)
 
 
 def leave_plots_blank(patch: pytest.MonkeyPatch) -> None:
     for module in ("build", "plots.panels"):
         patch.setattr(f"benchmark.report.{module}.plot_style", SimpleNamespace(save=lambda figure, kind: b""))
+    patch.setattr(
+        "benchmark.report.page.drawings.to_svg", lambda figure, name: f'<svg class="drawn" aria-label="{name}"></svg>'
+    )
 
 
 def settings(*more: str) -> list[str]:

@@ -141,7 +141,7 @@ def test_study_that_a_cpu_would_not_finish_today_is_refused(call: Call) -> None:
         benchmark.run(device="cpu")
 
 
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("short_measurements")
 def test_profile_measures_a_network_with_weights_from_elsewhere(tmp_path: Path) -> None:
     torch.save(TinyNet(in_channels=3).state_dict(), tmp_path / "lab.pth")
     asked = {"models": f"{TINY}:TinyNet", "size": 32, "device": "cpu", "threads": 1, "budget": 0.1}

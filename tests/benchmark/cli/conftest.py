@@ -10,6 +10,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.devices import facts
+from benchmark.report.plots import plot_style
 from tests.benchmark.conftest import Call, do_without_workers, leave_plots_blank, tiny_run
 from tests.benchmark.report import fake
 
@@ -38,4 +39,10 @@ def finished(workplace: Path, tmp_path: Path, call: Call) -> Path:
 
 @pytest.fixture(autouse=True)
 def _blank_plots(blank_plots: None) -> None:
-    """Tests of the report look at its plots."""
+    """Tests of the report look at its plots, and tests of the reference study at those of real runs."""
+
+
+@pytest.fixture
+def blank_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `stages` write empty files in place of its figure."""
+    monkeypatch.setattr(plot_style, "save", lambda figure, kind: b"")

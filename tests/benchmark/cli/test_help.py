@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-import typer.testing
 
 from benchmark.cli import data, main
 from benchmark.cli.help import ALIASES, VERBS
@@ -29,12 +28,11 @@ def test_verbs_stand_in_the_order_of_use_and_no_line_is_cut(call: Call, monkeypa
     assert verbs[:3] == [verb for verb in ("run", "status", "report", "data") if verb in verbs][:3]
 
 
-def test_every_verb_answers_to_h() -> None:
-    group = typer.main.get_command(main.app)
-    for name in group.commands:  # type: ignore[attr-defined]
-        result = typer.testing.CliRunner().invoke(main.app, [name, "-h"])
-        assert result.exit_code == 0
-        assert f" {name} " in result.output
+def test_every_verb_answers_to_h(call: Call) -> None:
+    for name in typer.main.get_command(main.app).commands:  # type: ignore[attr-defined]
+        code, out, _ = call(name, "-h")
+        assert code == 0
+        assert f" {name} " in out
 
 
 @pytest.mark.parametrize("verb", ["run", "score"])
@@ -85,10 +83,10 @@ def test_flags_have_one_name_in_all_verbs_and_answer_to_their_other_names(call: 
     assert call("data", "synthesize", "--dataset", "omx")[0] == 2
 
 
-def test_other_names_are_no_flags_where_the_verb_has_no_such_flag() -> None:
-    result = typer.testing.CliRunner().invoke(main.app, ["score", "--devices", "cpu"])
-    assert result.exit_code == 2
-    assert "No such option" in result.output
+def test_other_names_are_no_flags_where_the_verb_has_no_such_flag(call: Call) -> None:
+    code, _, err = call("score", "--devices", "cpu")
+    assert code == 2
+    assert "No such option" in err
 
 
 def verbs_with_flags() -> dict[str, set[str]]:

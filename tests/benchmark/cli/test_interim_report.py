@@ -14,20 +14,9 @@ from benchmark.cli.interim_report import InterimReport, make_page
 from benchmark.executors.events import Finished, Started
 from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.study.plan import make_plan
+from tests.benchmark.cli.builders import fail, write_and_wait
 from tests.benchmark.pretend import MakeStudy
 from tests.benchmark.report import fake
-
-
-def write_and_wait(study: Path) -> None:
-    """Leave a file with this process's number, and wait for the file ``go``."""
-    study.mkdir(exist_ok=True)
-    (study / f"built.{len(list(study.glob('built.*')))}").write_text(str(psutil.Process().pid))
-    while not (study / "go").exists():
-        time.sleep(0.01)
-
-
-def fail(study: Path) -> None:
-    raise RuntimeError(study)
 
 
 def until(happened: Callable[[], object]) -> None:

@@ -101,7 +101,7 @@ def test_unknown_names_are_refused_with_the_nearest(call: Call) -> None:
 
 
 def test_networks_of_smp_are_listed_by_pattern(call: Call) -> None:
-    code, out, err = call("list", "models", "smp/*/tu-test_vit,unet", "-v")
+    code, out, err = call("list", "models", "smp/?p?/tu-test_vit,unet", "-v")
     assert code == 0, err
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line[:1].isalnum()}
     assert rows["smp-dpt-tu-test_vit"][1] == "28,812,737"

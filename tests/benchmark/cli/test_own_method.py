@@ -36,7 +36,9 @@ def own_network(attributes: str = ATTRIBUTES) -> Path:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_own_network_leads_the_report_and_its_study_finds_it_by_name(call: Call, measured: Measured) -> None:
+def test_own_network_leads_the_report_and_its_study_finds_it_by_name(
+    call: Call, measured: Measured, blank_files: None
+) -> None:
     file = own_network()
     measured("quick", code=code_identity.code_digest(*registry.select(f"{file}:TinyNet")))
     train = [f"{file}:TinyNet" if word == f"{TINY}:TinyNet" else word for word in tiny_run()]

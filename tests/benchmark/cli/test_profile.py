@@ -9,21 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.efficiency import limits
 from benchmark.records.efficiency_record import EfficiencyRecord
-from benchmark.study import measure_study
 from tests.benchmark.conftest import TINY, Call, Measured
 from tests.benchmark.devices.test_launch_mode import broken, needs_a_compiler
 from tests.benchmark.tiny import TinyNet
 
 
 @pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_gpu(monkeypatch: pytest.MonkeyPatch, short_measurements: None) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(measure_study, "THROUGHPUT_S", 0.1)
-    monkeypatch.setattr(limits, "COPIED_BYTES", 1 << 20)
-    monkeypatch.setattr(limits, "LONG_MS", 1.0)
 
 
 @pytest.mark.usefixtures("no_gpu", "in_process")

@@ -26,7 +26,10 @@ def tables(study: str = "quick") -> dict[str, bytes]:
 
 
 def without_torch(*command_lines: str) -> tuple[list[int | str], str]:
-    """Run command lines where torch cannot be imported, and networks and pyplot are not: exit codes, and the output."""
+    """Run command lines where torch cannot be imported, and networks and pyplot are not: exit codes, and the output.
+
+    The first plot takes the place of all, in the page and as a file of each kind.
+    """
     # Not `sys.modules["torch"] = None`: scipy looks there for libraries whose arrays it might have been given.
     code = (
         "import json, sys\n"
@@ -35,6 +38,12 @@ def without_torch(*command_lines: str) -> tuple[list[int | str], str]:
         "        if name == 'torch': raise ImportError('no torch here')\n"
         "sys.meta_path.insert(0, NoTorch)\n"
         "from benchmark.cli.main import main\n"
+        "from benchmark.report.page import drawings\n"
+        "from benchmark.report.plots import plot_style\n"
+        "def first(draw, key):\n"
+        "    drawn = {}\n"
+        "    return lambda figure, to: drawn.get(key(to)) or drawn.setdefault(key(to), draw(figure, to))\n"
+        "plot_style.save, drawings.to_svg = first(plot_style.save, str), first(drawings.to_svg, bool)\n"
         "codes = []\n"
         "for line in sys.argv[1:]:\n"
         "    sys.argv = ['benchmark', *line.split()]\n"

@@ -19,7 +19,7 @@ from benchmark import metrics
 from benchmark.config.protocol import load_protocol
 from benchmark.devices import hardware_slots
 from benchmark.devices.hardware_slots import Hardware
-from tests.benchmark.conftest import TINY, Call, Measured, settings, tiny_run
+from tests.benchmark.conftest import TINY, Call, Measured, do_without_workers, settings, tiny_run
 from tests.benchmark.data.folder_makers import write_pairs
 from tests.benchmark.interrupted import interrupt_second_run
 
@@ -154,7 +154,10 @@ def test_dry_run_tells_the_state_of_every_run_and_then_what_run_would_say(call: 
     assert call(*tiny_run(*other, repeats=3)) == (2, "", message)
 
 
-def test_whole_study_of_real_files_and_an_own_network(call: Call, measured: Measured) -> None:
+def test_whole_study_of_real_files_and_an_own_network(
+    call: Call, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are done by a worker process, as users' are."""
     measured("quick")
     write_pairs(Path("data/mychip"), 10)
     arguments = tiny_run(repeats=2)
@@ -173,6 +176,7 @@ def test_whole_study_of_real_files_and_an_own_network(call: Call, measured: Meas
     assert "Otsu threshold" in table
 
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
+    do_without_workers(monkeypatch)
     code, out, err = call(*arguments)
     assert code == 0
     assert "repeat" not in out.partition("Accuracy on")[0].replace("2 repeats = 2 runs", "")

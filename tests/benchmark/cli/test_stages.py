@@ -62,6 +62,7 @@ def test_figure_of_a_studys_weights_twice_the_same(call: Call, trained: Path, pi
     assert files[0] == files[1]
 
 
+@pytest.mark.usefixtures("blank_files")
 def test_without_out_it_lies_in_the_study(call: Call, trained: Path, picture: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "results" / "base")
 
@@ -76,6 +77,7 @@ def test_without_out_it_lies_in_the_study(call: Call, trained: Path, picture: Pa
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("blank_files")
 def test_part_of_a_16_bit_colour_image_in_the_images_coordinates(call: Call, trained: Path, tmp_path: Path) -> None:
     large = np.random.default_rng(0).integers(900, 1100, (1100, 1500, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "deep.tif", large)
@@ -116,6 +118,7 @@ def test_mistake_is_named(call: Call, trained: Path, picture: Path, more: tuple[
     assert "Traceback" not in err
 
 
+@pytest.mark.usefixtures("blank_files")
 def test_what_a_users_network_cannot_take_is_named_with_a_size_that_it_can(
     call: Call, trained: Path, picture: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Reports of the commands that begin a study here have blank files of plots, as those of the verbs' tests have."""
+"""Reports of the commands that begin a study here have blank plots, as those of the verbs' tests have."""
 
 from tests.benchmark.cli.conftest import _blank_plots
 

@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LARGEST_SIDE", 512)
     monkeypatch.setattr(limits, "COPIED_BYTES", 16 << 20)
+    monkeypatch.setattr(limits, "TIMINGS", limits.PROBE)
 
 
 @pytest.mark.usefixtures("small")

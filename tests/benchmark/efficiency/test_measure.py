@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from benchmark.config import registry
 from benchmark.config.registry import ModelEntry
 from benchmark.devices.facts import cpu_name
-from benchmark.efficiency import measure
+from benchmark.efficiency import limits, measure
 from benchmark.efficiency.hindrance import TRIES, hindrances
 from benchmark.efficiency.latency import UnsupportedFormError
 from benchmark.records import claims
@@ -66,7 +66,9 @@ def entry(file: Path, name: str = "Toy") -> ModelEntry:
     return entry
 
 
-def test_user_s_network_has_every_figure(file: Path) -> None:
+def test_user_s_network_has_every_figure(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "COPIED_BYTES", 1 << 20)
+    monkeypatch.setattr(limits, "LONG_MS", 1.0)
     record = measure.measure(entry(file), 16, 24, in_channels=3, classes=2, threads=1, settings=SHORT)
     assert (record.model, record.height, record.width, record.in_channels, record.classes) == ("toy", 16, 24, 3, 2)
     assert record.params == (3 * 4 * 9 + 4) + (4 * 2 + 2)

@@ -96,7 +96,9 @@ def test_position_attention_grows_with_the_pixels_not_with_their_square() -> Non
     assert n * n > read  # the matrix alone would be more
 
 
-@pytest.mark.parametrize("name", ["eal_icnet", "edanet", "esnet", "unet"])
+@pytest.mark.parametrize(
+    "name", ["eal_icnet", "unet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("edanet", "esnet"))]
+)
 def test_networks_move_at_least_their_weights_and_what_a_hook_sees(name: str) -> None:
     """Independently: every convolution's and normalisation's tensors, by forward hooks."""
     with torch.device("meta"):

@@ -16,6 +16,7 @@ import pytest
 
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import NO_GPUS, Hardware
+from benchmark.executors import local
 from benchmark.executors.events import Event, Finished, Started, Step
 from benchmark.executors.local import LocalExecutor
 from benchmark.records.run_record import Failure, Record
@@ -130,14 +131,15 @@ def test_dead_process_is_a_typed_failure_and_is_replaced(act: str, message: str)
     assert ends["next"]["pid"]
 
 
-def test_job_that_hangs_is_ended_and_its_worker_replaced() -> None:
-    local = LocalExecutor(timeout_s=0.5, perform=do_light)
+def test_job_that_hangs_is_ended_and_its_worker_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PATROL_S", 0.05)
+    executor = LocalExecutor(timeout_s=0.3, perform=do_light)
     hangs: Any = LightJob("hangs", act="hang")
-    (failure,) = outcomes(local.run([hangs])).values()
+    (failure,) = outcomes(executor.run([hangs])).values()
     assert (failure.kind, failure.message) == ("timeout", "took longer than --timeout, 0 s; it begins anew")
-    local.timeout_s = None
+    executor.timeout_s = None
     following: Any = LightJob("next")
-    assert outcomes(local.run([following]))["next"]["pid"]
+    assert outcomes(executor.run([following]))["next"]["pid"]
 
 
 @pytest.mark.slow  # four processes that import torch; light jobs show each kind of end

@@ -191,7 +191,7 @@ def test_two_studies_get_the_same_bytes(small: Protocol, make_job: MakeJob) -> N
 def test_networks_with_dropout_attention_or_pooling_get_the_same_bytes_in_bfloat16_too(
     make_job: MakeJob, model: str
 ) -> None:
-    small = load_protocol("quick", [*SMALL, "training.mixed_precision=bfloat16"])
+    small = load_protocol("quick", [*SMALL, "training.mixed_precision=bfloat16", "training.steps=2"])
     entry = registry.models()[model]
     jobs = [replace(make_job(small, name=name), entry=entry) for name in ("a", "b")]
     parts = jobs[0].key_parts.model_copy(update={"model": code_identity.identity(entry)})
@@ -265,7 +265,7 @@ def test_pretrained_encoder_where_there_is_none_is_refused(small: Protocol, make
         train.build_network(make_job(protocol))
 
 
-@pytest.mark.parametrize("name", ["manet", "smp/pspnet/resnet18"])
+@pytest.mark.parametrize("name", ["manet", "smp/linknet/resnet18"])
 def test_pretrained_encoder_that_cannot_be_downloaded_is_one_message(
     small: Protocol, make_job: MakeJob, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

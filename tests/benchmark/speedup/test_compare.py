@@ -49,7 +49,7 @@ __all__ = ["fake_gpu", "tapes"]
 
 SETTING = SpeedupSetting("cpu", 1, EfficiencySettings(warm_up=1, min_iterations=2, min_seconds=0), 2)
 PAPER = load_protocol("paper", ["input.size=64"])
-EAL = registry.models()["eal_icnet"]
+EAL, TINYNET = registry.models()["eal_icnet"], *registry.select(f"{TINY}:TinyNet")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_forwards_agree_and_both_are_timed() -> None:
     assert result.max_logit > 1e-2
     assert len(result.plain) == len(result.ours) >= 2
     images = [torch.rand(1, 1, 64, 64)] * 2
-    half = forwards.half_forward(EAL, 64, SETTING, build(EAL).eval(), images)
+    half = forwards.half_forward(TINYNET, 64, SETTING, build(EAL).eval(), images)  # the masks are of the other network
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
     assert half.differing_pixels is not None
     assert half.differing_pixels < 0.05 * 2 * 64 * 64
@@ -148,7 +148,7 @@ def test_masks_of_trained_weights_are_made_on_the_device_of_the_record(fake_gpu:
 
     setting, images = replace(SETTING, name="cuda:1"), cast("list[Tensor]", [Picture()])
     with OnTheCPU():
-        result = forwards.half_forward(EAL, 64, setting, Trained(1, 1, 1), images)
+        result = forwards.half_forward(TINYNET, 64, setting, Trained(1, 1, 1), images)
     assert Picture.sent[:1] + Picture.sent[-1:] == [torch.device("cuda:1")] * 2
     assert (result.device, result.device_name, result.pixels) == ("cuda", fake_gpu.properties.name, 32 * 32)
 
@@ -211,7 +211,7 @@ def test_run_that_dies_beside_others_ends_the_measurement() -> None:
 
 
 def test_replays_give_what_the_plain_form_gives_within_bfloat16(tapes: list[Tape]) -> None:
-    result = forwards.replayed(registry.models()["contextnet"], 64, SETTING)
+    result = forwards.replayed(TINYNET, 64, SETTING)
     assert len(result.plain) == len(result.ours) >= 2
     assert tapes[0].replays > len(result.ours)
     assert result.max_difference is not None
@@ -319,6 +319,7 @@ def test_comparison_says_what_it_was_made_with_and_so_do_table_and_page(tmp_path
     assert "<svg" in page
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_files_of_earlier_releases_have_no_environment_and_are_still_reported(tmp_path: Path) -> None:
     content = json.loads(comparison(plain=(2.0,), ours=(1.0,)).to_json())
     del content["environment"]
@@ -342,6 +343,7 @@ def test_verb_measures_every_kind_of_work(call: Call, monkeypatch: pytest.Monkey
     assert "masks are not compared" in out
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_network_that_fails_is_a_line_and_exit_code_1_and_the_others_are_measured(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

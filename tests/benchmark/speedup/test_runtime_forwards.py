@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from benchmark.cli import bench
-from benchmark.config import registry
 from benchmark.predict import runtimes
 from benchmark.predict.runtimes import RUNTIMES, Deployment
 from benchmark.records.speedup_record import RuntimeTimes, SpeedupComparison
@@ -18,9 +17,7 @@ from benchmark.report.read import StudyResults
 from benchmark.report.tables import render, runtimes_table, speedup_table
 from benchmark.speedup import compare, runtime_forwards
 from tests.benchmark.conftest import TINY, Call
-from tests.benchmark.speedup.test_compare import SETTING, comparison
-
-(TINYNET,) = registry.select(f"{TINY}:TinyNet")
+from tests.benchmark.speedup.test_compare import SETTING, TINYNET, comparison
 
 
 def compared(model: str, ours: float, **others: float) -> SpeedupComparison:
@@ -94,7 +91,7 @@ def test_columns_name_runtime_precision_folding_batch_size_and_threads() -> None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["FCN", "UNet"]
 
 
-@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.usefixtures("no_compiler", "blank_plots")
 def test_bench_measures_runtimes_alone(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "METHOD", "contextnet")  # EAL-ICNet takes longer
     monkeypatch.setattr(compare, "cpu_has_bfloat16", lambda: False)

@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import psutil
 
-from benchmark.executors.events import Event, Finished, Started
-from benchmark.runs.jobs import EfficiencyJob, TrainJob
 from benchmark.utils.processes import SPAWN, end_with_parent
+
+if TYPE_CHECKING:
+    from benchmark.executors.events import Event
+    from benchmark.runs.jobs import TrainJob
 
 #: Linux gives it a fifteenth of a core that a run uses (weights 70 and 1024), and all of an idle one.
 NICENESS = 12
@@ -48,6 +50,9 @@ class InterimReport:
 
     def show(self, event: Event) -> None:
         """Begin, pause or continue a build."""
+        from benchmark.executors.events import Finished, Started  # not above: builders import this module
+        from benchmark.runs.jobs import EfficiencyJob, TrainJob
+
         if isinstance(event, Started) and isinstance(event.job, EfficiencyJob):
             self._signal("suspend")
         elif isinstance(event, Finished) and isinstance(event.job, EfficiencyJob):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -233,3 +235,25 @@ def tiny_run(*more: str, repeats: int = 1) -> list[str]:
         *("run", "--models", f"{TINY}:TinyNet", "--datasets", "omc-syn", "--protocol", "quick", "--device", "cpu"),
         *("--threads", "1", "--repeats", str(repeats), *settings(), *more),
     ]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the tiny network was trained twice."""
+    folder = tmp_path_factory.mktemp("finished")
+    fake.write_efficiency(folder / "results/quick", "tinynet", 32, name=facts.cpu_name(), threads=1)
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        do_without_workers(patch)
+        leave_plots_blank(patch)
+        patch.setattr("sys.argv", ["benchmark", *tiny_run("--execution", "eager", repeats=2)])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+    assert not end.value.code
+    return folder
+
+
+@pytest.fixture
+def finished(workplace: Path, tmp_path: Path, call: Call) -> Path:
+    """The study in the test's own folder, which `call` enters."""
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "results/quick"

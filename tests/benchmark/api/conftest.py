@@ -1,5 +1,5 @@
-"""The study that the verb `run` finished once, as the tests of the verbs have it."""
+"""Reports here have blank plots, as those of the verbs' tests have."""
 
-from tests.benchmark.cli.conftest import _blank_plots, finished, workplace
+from tests.benchmark.cli.conftest import _blank_plots
 
-__all__ = ["_blank_plots", "finished", "workplace"]
+__all__ = ["_blank_plots"]

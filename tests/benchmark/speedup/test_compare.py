@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import itertools
@@ -64,33 +65,38 @@ def pack() -> Pack:
     return Pack("bars", "", images, masks[..., None], tiles)
 
 
+@pytest.fixture(scope="module")
+def eal() -> nn.Module:
+    """EAL-ICNet as it is measured, for tests that copy it."""
+    return build(EAL)
+
+
 def comparison(**facts: object) -> SpeedupComparison:
     usual = {"what": "forward", "model": "unet", "size": 64, "unit": "ms", "plain_form": "slow", "our_form": "fast"}
     return SETTING.comparison(**usual | facts)
 
 
-def test_no_branch_of_a_measured_network_is_the_identity_and_its_norms_have_seen_images() -> None:
-    network = build(EAL)
-    layers = list(network.modules())
+def test_no_branch_of_a_measured_network_is_the_identity_and_its_norms_have_seen_images(eal: nn.Module) -> None:
+    layers = list(eal.modules())
     assert [float(layer.gamma.detach()) for layer in layers if isinstance(layer, PositionAttention)] == [
         pytest.approx(GAMMA)
     ]
     temperatures = [layer.temperature for layer in layers if isinstance(layer, TokenStatisticsAttention)]
     assert all(bool((temperature == TEMPERATURE).all()) for temperature in temperatures)
     assert all(layer.running_mean.abs().max() > 0 for layer in layers if isinstance(layer, torch.nn.BatchNorm2d))
-    for mine, theirs in zip(network.parameters(), build(EAL).parameters(), strict=True):
+    for mine, theirs in zip(eal.parameters(), build(EAL).parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
 
-def test_training_curves_of_the_plain_way_and_the_harness_agree(pack: Pack) -> None:
+def test_training_curves_of_the_plain_way_and_the_harness_agree(pack: Pack, eal: nn.Module) -> None:
     """The same weights, images and order: losses differ by rounding, and by what ten steps make of it."""
     batches = TrainingBatches([(pack, range(10))], 64, PAPER, 0, torch.device("cpu"))
     fed = [(batch.images.contiguous(), batch.masks) for batch in batches.epoch(0)]
     slow: list[float] = []
-    plain.train(plain.plain_form(build(EAL)).train(), fed, PAPER, slow.append)
+    plain.train(plain.plain_form(copy.deepcopy(eal)).train(), fed, PAPER, slow.append)
     changed = {"training": PAPER.training.model_copy(update={"epochs": 1, "validate_every": 1, "steps": 10})}
     fast = train(
-        to_device(build(EAL).train(), torch.device("cpu")),
+        to_device(copy.deepcopy(eal).train(), torch.device("cpu")),
         batches,
         lambda: [],
         PAPER.model_copy(update=changed),
@@ -118,7 +124,9 @@ def test_both_ways_feed_the_same_pixels(pack: Pack, tmp_path: Path) -> None:
     assert min(*result.plain, *result.ours) > 0
 
 
-def test_forwards_agree_and_both_are_timed() -> None:
+def test_forwards_agree_and_both_are_timed(eal: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {EAL.name: eal, TINYNET.name: build(TINYNET)}
+    monkeypatch.setattr(forwards, "build", lambda entry: copy.deepcopy(networks[entry.name]))
     result = forwards.forward(EAL, 64, SETTING)
     assert result.max_difference is not None
     assert result.max_logit is not None
@@ -126,7 +134,9 @@ def test_forwards_agree_and_both_are_timed() -> None:
     assert result.max_logit > 1e-2
     assert len(result.plain) == len(result.ours) >= 2
     images = [torch.rand(1, 1, 64, 64)] * 2
-    half = forwards.half_forward(TINYNET, 64, SETTING, build(EAL).eval(), images)  # the masks are of the other network
+    half = forwards.half_forward(
+        TINYNET, 64, SETTING, copy.deepcopy(eal).eval(), images
+    )  # the masks are of the other network
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
     assert half.differing_pixels is not None
     assert half.differing_pixels < 0.05 * 2 * 64 * 64

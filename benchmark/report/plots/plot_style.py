@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -15,7 +16,8 @@ import matplotlib.style
 from fontTools import subset
 from matplotlib.artist import Artist
 from matplotlib.axis import XAxis, YAxis
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -129,8 +131,18 @@ def family_handles(rows: Sequence[Row]) -> list[Line2D]:
 
 def drawable(text: str) -> str:
     """Replace characters without a glyph in the font, so that they are visible gaps and cause no warning."""
-    known = get_font(findfont(FontProperties(family=FONT))).get_charmap()
+    known = _glyphs()
     return "".join(character if ord(character) in known else "□" for character in " ".join(text.split()))
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+
+
+def renderer(figure: Figure | SubFigure) -> RendererAgg:
+    """Return what measures a figure's texts; left to itself, matplotlib makes, and keeps, one for each of them."""
+    return RendererAgg(*figure.bbox.size, figure.dpi)  # type: ignore[no-untyped-call]  # matplotlib leaves it so
 
 
 def save(figure: Figure, kind: str) -> bytes:

@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, SIZE_INCHES, drawable, tag, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, SIZE_INCHES, drawable, renderer, tag, wrapped
 from benchmark.report.tables.render import Row
 
 ROW_INCHES = 0.27
@@ -67,7 +67,8 @@ def frame(
 def _widest_inches(figure: Figure, names: Sequence[str]) -> float:
     """Measure names in the bold face that one of them may have."""
     texts = [figure.text(0, 0, name, fontsize=8.5, fontweight="bold") for name in names]
-    widest = max(text.get_window_extent().width for text in texts) / DPI
+    measure = renderer(figure)
+    widest = max(text.get_window_extent(measure).width for text in texts) / DPI
     for text in texts:
         text.remove()
     return float(widest)

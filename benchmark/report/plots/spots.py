@@ -20,6 +20,7 @@ from benchmark.report.plots.plot_style import (
     STYLES,
     drawable,
     family_handles,
+    renderer,
     tag,
 )
 from benchmark.report.tables.render import Row
@@ -114,9 +115,9 @@ def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D, *, placed: boo
         np.hstack([pixels(line.get_xydata())[:-1], pixels(line.get_xydata())[1:]]),
         np.array(axes.get_window_extent().extents),
     )  # fmt: skip
-    boxes = place(
-        [text.get_window_extent().size for text in texts], obstacles, GAP_POINTS * POINT_PX, LEADER_POINTS * POINT_PX
-    )
+    measure = renderer(axes.figure)
+    sizes = [text.get_window_extent(measure).size for text in texts]
+    boxes = place(sizes, obstacles, GAP_POINTS * POINT_PX, LEADER_POINTS * POINT_PX)
     for point, text, box, leader, radius_px in zip(
         points, texts, boxes, leaders(obstacles.marks, boxes), obstacles.radii, strict=True
     ):

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from benchmark.report.plots.name_places import touches
-from benchmark.report.plots.plot_style import DPI, SIZE_INCHES, STYLES
+from benchmark.report.plots.plot_style import DPI, SIZE_INCHES, STYLES, renderer
 from benchmark.report.plots.spots import LEADER_POINTS, POINT_PX, draw_spots, label_spots
 from benchmark.report.tables.render import Row
 
@@ -43,7 +43,8 @@ def plot(marks: list[Mark], front: tuple[tuple[float, float], ...] = ((0, 0), (0
 
 
 def names(axes: Axes) -> list[Bbox]:
-    return [Bbox.from_extents(text.get_window_extent()) for text in axes.texts]
+    measure = renderer(axes.figure)
+    return [Bbox.from_extents(text.get_window_extent(measure)) for text in axes.texts]
 
 
 def leaders(axes: Axes) -> list[Line2D]:

@@ -30,5 +30,5 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(study: Path) -> list[Path]:
-    """The report's files; only the first kind of plot has some."""
-    return build(study, plots=(*PLOTS[:1], *IN_PAGE[1:]))
+    """The report's files; only the first kind of plot has some, and the second, which takes longest, is left out."""
+    return build(study, plots=(*PLOTS[:1], *IN_PAGE[2:]))

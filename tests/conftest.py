@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -21,6 +24,7 @@ hypothesis.settings.register_profile("everyday", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("slow", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("everyday")
 
+FOLDERS = itertools.count()
 MOST_PROCESSES = 8  # each takes up to a gigabyte
 
 
@@ -46,6 +50,13 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder; pytest's own fixture would look through those of all earlier tests for the next number."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}_{next(FOLDERS)}", numbered=False)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

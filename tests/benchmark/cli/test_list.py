@@ -8,6 +8,7 @@ import pytest
 
 from benchmark import metrics
 from benchmark.config.protocol import Protocol, setting_paths
+from benchmark.metrics import Metric
 from benchmark.records.costs import COSTS
 from benchmark.report.tables import paper_table
 from benchmark.report.tables.efficiency_table import EFFICIENCY
@@ -76,6 +77,11 @@ def test_names_that_tables_print_are_explained_within_the_terminal(call: Call, m
         code, out, err = call("explain", entry.display)
         assert code == 0, err
         assert f"{entry.display} ({entry.name}): " in out
+        if isinstance(entry, Metric):
+            text = " ".join(out.split())
+            assert " ".join(entry.formula.split()) in text
+            assert metrics.NOTHING_TO_JUDGE in text
+            assert "Reduction:" in text
         assert max(map(len, out.splitlines())) <= 80, entry.name
     assert call("explain", "MIOU")[1] == call("explain", "miou")[1]
 

@@ -39,8 +39,8 @@ class NetworkTester:
     """Properties that hold for all networks; ``name`` is the registry's."""
 
     name: str
-    #: Smallest side that the tests use, in multiples of the network's size rule.
-    least_multiple = 2
+    #: Smallest side that the tests use, in multiples of the network's size rule and in pixels.
+    least_multiple, least_side = 2, 64
     #: Share of the norms that no convolution stands before: those behind a concatenation or a sum.
     norms_left = 0.0
 
@@ -66,7 +66,7 @@ class NetworkTester:
 
     def sizes(self) -> list[tuple[int, int]]:
         """Two sizes that are not square and do not have the same orientation."""
-        side = self.entry.multiple * max(self.least_multiple, -(-64 // self.entry.multiple))
+        side = self.entry.multiple * max(self.least_multiple, -(-self.least_side // self.entry.multiple))
         return [(side, side + self.entry.multiple), (side + 2 * self.entry.multiple, side)]
 
     def image(self, channels: int = 1, batch: int = 2) -> Tensor:

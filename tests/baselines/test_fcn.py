@@ -13,6 +13,7 @@ from tests.network_tester import NetworkTester
 
 class TestFCN(NetworkTester):
     name = "fcn"
+    least_multiple, least_side = 1, 32  # a heavy network
     norms_left = 1.0
 
 

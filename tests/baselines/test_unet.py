@@ -13,6 +13,7 @@ from tests.network_tester import NetworkTester
 
 class TestUNet(NetworkTester):
     name = "unet"
+    least_side = 32  # a heavy network
 
 
 def plain_double_conv(x: Tensor, layers: list[nn.Module]) -> Tensor:

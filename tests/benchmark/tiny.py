@@ -41,6 +41,13 @@ class Depthwise(TinyNet):
         self.norm = nn.Sequential(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), nn.BatchNorm2d(4))
 
 
+class Dropping(Comparable):
+    """Draws random numbers on its device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(x, 0.3, training=self.training))
+
+
 class NotANumber(TinyNet):
     """Diverges at once."""
 

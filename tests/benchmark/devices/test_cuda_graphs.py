@@ -27,7 +27,7 @@ from benchmark.evaluation.evaluate import evaluate
 from benchmark.training import loop
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Generator, Tape, capturing, tapes
-from tests.benchmark.tiny import Comparable, TinyNet
+from tests.benchmark.tiny import Comparable, Dropping, TinyNet
 from tests.network_tester import networks
 
 __all__ = ["tapes"]  # a fixture
@@ -35,13 +35,6 @@ __all__ = ["tapes"]  # a fixture
 CPU = torch.device("cpu")
 # Six training images in batches of four: every epoch ends in an odd batch.
 TWELVE = ("training.steps=12", "training.validate_every=4", "evaluation.batch=1", "split.counts=[6,3,1]")
-
-
-class Dropping(Comparable):
-    """Draws random numbers on its device."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(nn.functional.dropout(x, 0.3, training=self.training))
 
 
 class Waiting(Comparable):
@@ -245,7 +238,7 @@ def take_a_step(network: nn.Module, device: torch.device, protocol: Protocol) ->
         loop.validation_step(network.eval(), batch, ("track",), protocol)
 
 
-@pytest.mark.parametrize("name", networks("all,eal_icnet.*"))
+@pytest.mark.parametrize("name", networks("all,eal_icnet.*", everyday=("eal_icnet",)))
 def test_no_network_here_asks_the_device_for_a_number(name: str, meta: torch.device) -> None:
     with meta:
         network = registry.models()[name].build(in_channels=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmark.config.execution import Execution
 from benchmark.config.protocol import Protocol, load_protocol
@@ -21,7 +21,7 @@ from benchmark.training import loop
 from benchmark.training.checkpoint import Checkpoint
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.fake_graphs import Tape, tapes
-from tests.benchmark.tiny import TinyNet
+from tests.benchmark.tiny import Dropping, TinyNet
 
 __all__ = ["tapes"]  # a fixture
 
@@ -54,13 +54,6 @@ class Interrupted(Exception):
     """What a kill is to the training."""
 
 
-class DropNet(TinyNet):
-    """Draws random numbers in every step."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(nn.functional.dropout(x, 0.2, self.training))
-
-
 class Always(Checkpoint):
     """Writes after every round, however short."""
 
@@ -77,7 +70,7 @@ def session(
 ) -> tuple[nn.Module, loop.TrainingResult, list[int]]:
     """Train a network from its seed, as a process of its own would, perhaps up to an interruption."""
     torch.manual_seed(5)
-    network = DropNet() if execution == "eager" else TinyNet()  # a CPU draws on the host, which no graph can hold
+    network = Dropping() if execution == "eager" else TinyNet()  # a CPU draws on the host, which no graph can hold
     division = pack.divide(protocol)
     batches = TrainingBatches([(pack, division.train)], 32, protocol, 0, CPU)
     steps: list[int] = []

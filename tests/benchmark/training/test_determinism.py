@@ -97,14 +97,14 @@ def test_record_lists_the_mode_and_the_operations(
 
 
 def test_probe_changes_no_bit_of_the_trained_weights(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    # esnet draws dropout from torch's random state, and its BatchNorm averages, here never taken anew, remember every
+    # Dropout is drawn from torch's random state, and averages of BatchNorm, here never taken anew, remember every
     # forward: a trace of the probe would show.
     protocol = load_protocol("quick", [*SMALL, "training.norm_reestimation_batches=0"])
     files = []
     for name in ("with", "without"):
-        job = of(make_job(protocol, name=name), "esnet")
+        job = of(make_job(protocol, name=name), "Dropping")
         train_job(job)
-        files.append(Store(job.study).run_folder(("omc-syn",), "esnet", 0) / WEIGHTS)
+        files.append(Store(job.study).run_folder(("omc-syn",), "dropping", 0) / WEIGHTS)
         monkeypatch.setattr(determinism, "nondeterministic_operations", lambda *_: [])
     assert files[0].read_bytes() == files[1].read_bytes()
 

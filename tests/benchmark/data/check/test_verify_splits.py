@@ -99,7 +99,7 @@ def test_divided_tiles_of_a_frame_are_a_problem_unless_unit_is_image(tmp_path: P
     ],
 )
 def test_advice_for_single_frame_works(tmp_path: Path, how: list[str], preset: str, name: str) -> None:
-    make_folder(tmp_path, ["scan"], 640)
+    make_folder(tmp_path, ["scan"], 512)
     leak = row(check(tmp_path, *how, preset=preset), name)
     flags = re.findall(r"--set (split\.\w+=\w+)", (leak.problem or leak.warning).partition("; or ")[0])
     assert "split.unit=block" in flags

@@ -45,10 +45,11 @@ def nets_of_pixels(mask: Mask, drawn: Mask) -> list[set[int]]:
 
 def along(path: Points, step: float = 0.5) -> np.ndarray:
     """Points on a closed path, no farther apart than a step."""
-    parts = [path.astype(float)]
-    for a, b in zip(path, np.roll(path, -1, axis=0), strict=True):
-        parts.append(np.linspace(a, b, int(np.hypot(*(b - a)) / step) + 2))
-    return np.concatenate(parts)
+    sides = np.roll(path, -1, axis=0) - path
+    counts = (np.hypot(*sides.T) / step).astype(int) + 1
+    side = np.repeat(np.arange(len(path)), counts)
+    share = (np.arange(len(side)) - np.repeat(counts.cumsum() - counts, counts)) / counts[side]
+    return path[side] + share[:, None] * sides[side]
 
 
 @given(masks, tolerances, MOST)

@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from models.blocks import check_input
 from models.reached import reached_parameters
+from models.shapes import QuickShapes
 
 ARCHITECTURES: Mapping[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
 #: Tried in this order: powers of two, and multiples of the windows of 7 and 12 of transformers.
@@ -212,7 +213,7 @@ def _fault(network: nn.Module, multiple: int) -> str:
     for rows, columns in ((odd, odd + 1), (least, least), (odd, odd), (odd + 3, odd), (3 * odd, 2 * odd)):
         height, width = rows * multiple, columns * multiple
         try:
-            with torch.no_grad():
+            with torch.no_grad(), QuickShapes():
                 shape = tuple(network(torch.empty(1, 1, height, width)).shape)
         except Exception as error:  # any fault means that it does not take this size
             return f"{type(error).__name__}: {_line(error)}"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
 from benchmark.evaluation.ensemble import averaged
 from models.attention import plain_attention
+from models.shapes import QuickShapes
 
 if TYPE_CHECKING:
     from benchmark.records.weights import TrainedNetwork
@@ -44,7 +44,7 @@ class _Call(NamedTuple):
     output: Tensor
 
 
-class _Uses(TorchFunctionMode):
+class _Uses(QuickShapes):
     """Counts the uses of each tensor by functions of torch, without questions for its shape and the like."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class _Uses(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = super().__torch_function__(func, types, args, kwargs)
         if result is None or any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             self._held += tensors

@@ -211,9 +211,9 @@ def _sums(
     if reduction == "image":
         values = metric.compute({name: column.reshape(-1) for name, column in columns.items()})
         sums = np.zeros((len(names), networks, 2))
-        for cluster in range(len(names)):
-            of_cluster = values.reshape(networks, images)[:, member == cluster].tolist()
-            for network, of_images in enumerate(of_cluster):
+        by_cluster = values.reshape(networks, images)[:, np.argsort(member, kind="stable")]
+        for cluster, of_cluster in enumerate(np.split(by_cluster, np.bincount(member).cumsum()[:-1], axis=1)):
+            for network, of_images in enumerate(of_cluster.tolist()):
                 present = [value for value in of_images if not math.isnan(value)]
                 sums[cluster, network] = math.fsum(present), len(present)
     else:

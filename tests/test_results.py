@@ -11,10 +11,19 @@ import pytest
 
 from benchmark.records.store import Store
 from benchmark.report import build
+from benchmark.report.page.drawings import Drawing, texts_only
+from benchmark.report.plots.all_plots import PLOTS
+from benchmark.report.read import read_study
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference-quick"
 STUDIES = sorted(path for path in (ROOT / "results").glob("reference-*") if path.is_dir())
+#: Their pages are drawn every day, and have all that the others' have but two kinds of drawings; CI draws all.
+WHOLE = [REFERENCE, ROOT / "results" / "reference-bench-zen4"]
+
+
+def name(study: Path) -> str:
+    return study.name
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +44,28 @@ def test_repository_is_small_and_has_few_results(committed: list[Path]) -> None:
     assert not [path for path in results if path.suffix in (".safetensors", ".pt", ".log")]
 
 
-@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+@pytest.mark.parametrize(
+    "study", [study if study in WHOLE else pytest.param(study, marks=pytest.mark.slow) for study in STUDIES], ids=name
+)
 def test_pages_and_tables_follow_from_records_and_these_from_counts(study: Path) -> None:
     assert build.check(study) == []
     assert list(study.glob("report/tables/*.md"))
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if study not in WHOLE], ids=name)
+def test_tables_follow_from_records_and_these_from_counts(study: Path) -> None:
+    assert build.check(study, plots=()) == [f"{study}/report/index.html: differs from the records"]  # by the drawings
+
+
+@pytest.mark.parametrize("kind", ["growth", "stress"])
+def test_drawings_of_a_kind_that_one_page_has_follow_from_its_records(kind: str) -> None:
+    study = ROOT / "results" / f"reference-{kind}"
+    results, page = read_study(study), texts_only((study / "report/index.html").read_bytes())
+    (plot,) = [plot for plot in PLOTS if plot.table == kind]
+    (figure,) = plot.draw(results)
+    texts = texts_only(Drawing.of(plot, *figure).svg.encode())
+    assert len(texts) > 100
+    assert texts in page
 
 
 def test_reference_study_is_complete() -> None:

@@ -115,6 +115,7 @@ def chip(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_renamed_datasets_and_studies_leave_no_old_name(chip: Path, call: Call) -> None:
     assert call("report", "falcon-lab", "--redact")[0] == 0  # leaves files of the old names
     names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\n')
@@ -132,6 +133,7 @@ def test_renamed_datasets_and_studies_leave_no_old_name(chip: Path, call: Call) 
     assert call("report", "falcon-lab", "--redact", "--rename", names, "--check")[0] == 0
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_zip_holds_the_whole_report_and_no_folder_is_written(chip: Path, call: Call) -> None:
     names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\n')
     code, out, err = call("report", "falcon-lab", "--redact", "--rename", names, "--zip")
@@ -169,6 +171,7 @@ def test_wrong_names_are_refused(chip: Path, call: Call, text: str, arguments: t
     assert not (chip / "report-redacted").exists()
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_merged_studies_are_renamed_too(chip: Path, call: Call) -> None:
     other = fake.write_study(chip.parent / "osprey", ["fcn"], ["falcon"], repeats=2)
     shutil.rmtree(other / "efficiency")
@@ -255,6 +258,7 @@ def test_only_names_are_replaced_in_what_merging_says(chip: Path) -> None:
     assert renamed.strangers == ("a/references/e.otsu.csv (tested on other images than the runs)",)
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_name_of_a_broken_run_alone_and_of_a_protocol_are_replaced(chip: Path, call: Call) -> None:
     broken = chip / "runs/kestrel/unet/0/record.json"
     broken.parent.mkdir(parents=True)

@@ -19,9 +19,12 @@ from tests.benchmark.report.conftest import IN_PAGE
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra `test`")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="needs Chromium and its chromedriver, which are not installed here"
-)
+pytestmark = [
+    pytest.mark.slow,  # a browser starts for seconds; test_html.py looks at the page itself every day
+    pytest.mark.skipif(
+        BROWSER is None or DRIVER is None, reason="needs Chromium and its chromedriver, which are not installed here"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,6 @@ def test_nothing_is_requested_and_the_console_is_silent(browser: webdriver.Chrom
     assert browser.get_log("browser") == []
 
 
-@pytest.mark.slow
 def test_numbers_are_sorted_as_numbers_and_missing_ones_stay_last(browser: webdriver.Chrome) -> None:
     before = column(browser, 0)
     button = head(browser, 1).find_element("tag name", "button")
@@ -103,7 +105,6 @@ def test_numbers_are_sorted_as_numbers_and_missing_ones_stay_last(browser: webdr
     assert column(browser, 0) == before
 
 
-@pytest.mark.slow
 def test_signs_count_too(browser: webdriver.Chrome) -> None:
     browser.find_element("css selector", "#significance summary").click()
     button = head(browser, 2, DIFFERENCES).find_element("tag name", "button")
@@ -114,7 +115,6 @@ def test_signs_count_too(browser: webdriver.Chrome) -> None:
     assert values[0] < 0 < values[-1]
 
 
-@pytest.mark.slow
 def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     keys = webdriver.Keys
     button = head(browser, 0).find_element("tag name", "button")
@@ -138,7 +138,6 @@ def test_keyboard_sorts_and_reaches_points(browser: webdriver.Chrome) -> None:
     assert not tip.is_displayed()
 
 
-@pytest.mark.slow
 def test_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome) -> None:
     lit = """
         const section = document.getElementById(arguments[0]);
@@ -158,7 +157,6 @@ def test_model_is_highlighted_in_all_plots_and_tables(browser: webdriver.Chrome)
     assert browser.find_element("id", "tip").text.startswith("FCN: mIoU")
 
 
-@pytest.mark.slow
 def test_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> None:
     box = browser.find_element("id", "models")
     assert box.accessible_name.strip() == "Models"  # some browsers keep the space between label and field
@@ -183,7 +181,6 @@ def test_filter_reaches_tables_plots_and_curves(browser: webdriver.Chrome) -> No
     assert {one.get_attribute("data-dataset") for one in shown} == {"miic-syn"}
 
 
-@pytest.mark.slow
 def test_nothing_overlaps_and_nothing_is_wider_than_the_window(browser: webdriver.Chrome) -> None:
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     overlaps = browser.execute_script(
@@ -204,7 +201,6 @@ def test_nothing_overlaps_and_nothing_is_wider_than_the_window(browser: webdrive
     assert overlaps == []
 
 
-@pytest.mark.slow
 def test_dark_is_dark_and_paper_is_white_with_whole_tables(browser: webdriver.Chrome) -> None:
     colours = "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
 
@@ -240,7 +236,6 @@ def test_dark_is_dark_and_paper_is_white_with_whole_tables(browser: webdriver.Ch
     assert pdf.startswith(b"%PDF")
 
 
-@pytest.mark.slow
 def test_without_scripts_everything_is_there(browser: webdriver.Chrome, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.refresh()
@@ -251,7 +246,6 @@ def test_without_scripts_everything_is_there(browser: webdriver.Chrome, page: Pa
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-@pytest.mark.slow
 def test_definitions_take_the_whole_width_of_a_phone(browser: webdriver.Chrome) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": True}

@@ -31,6 +31,7 @@ from benchmark.report.tables.literature_table import LiteratureEntry
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
 from tests.benchmark.report import fake
+from tests.benchmark.report.conftest import IN_PAGE
 from tests.benchmark.report.tables.test_significance_table import image, write_models
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!--panels-->"
@@ -192,11 +193,15 @@ def test_runs_of_changed_or_different_code_are_told(tmp_path: Path) -> None:
 
 def test_check_looks_at_the_page_too(tmp_path: Path) -> None:
     folder = fake.write_study(tmp_path / "quick", ["unet", "eal_icnet"], ["omc-syn"], repeats=2)
-    build(folder, plots=())
-    assert check(folder, plots=()) == []
-    file = folder / "report/index.html"
-    file.write_text(file.read_text("utf-8").replace("UNet", "VNet", 1), "utf-8")
-    assert check(folder, plots=()) == [f"{file}: differs from the records"]
+    plots = IN_PAGE[:1]
+    build(folder, plots=plots)
+    assert check(folder, plots=plots) == []
+    file, page = folder / "report/index.html", page_of(folder)
+    tip = re.search(r"<title>UNet: mIoU .*?(\d\d\.\d\d)", page)
+    assert tip is not None
+    for text, other in (("UNet", "VNet"), (tip[0], tip[0].replace(tip[1], "99.99"))):
+        file.write_text(page.replace(text, other, 1), "utf-8")
+        assert check(folder, plots=plots) == [f"{file}: differs from the records"]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -23,3 +25,11 @@ class QuickShapes(TorchFunctionMode):
         if func in SHAPE_KEPT and args and not kwargs.get("training"):
             return torch.empty_like(args[0])
         return func(*args, **kwargs)
+
+
+def shadow(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the meta device; no weight is copied."""
+    weights = {
+        id(weight): nn.Parameter(weight.detach().to("meta"), weight.requires_grad) for weight in network.parameters()
+    }
+    return copy.deepcopy(network, weights).to("meta")

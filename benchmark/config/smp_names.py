@@ -153,7 +153,9 @@ def _gmacs(network: nn.Module, side: int) -> float:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    image = torch.empty(1, 1, side, side, device="meta")
-    with torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(image)
+    from models.shapes import QuickShapes
+
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, QuickShapes():
+        network(torch.empty(1, 1, side, side))
     return float(counter.get_total_flops() / 2e9)

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from benchmark.efficiency.memory import reason
 from models.attention import plain_attention
+from models.shapes import QuickShapes
 
 #: Largest relative difference between the counts of fvcore and torch.
 TOLERANCE = 0.01
@@ -116,8 +116,8 @@ def _is_elementwise_or_view(name: str) -> bool:
     return any(torch.Tag.pointwise in operator.tags or operator.is_view for operator in operators)
 
 
-class _ByFunction(TorchFunctionMode):
-    """Divides the MACs of a counter by the function that the network called."""
+class _ByFunction(QuickShapes):
+    """Divides the MACs of a counter by the function that the network called; norms cost none."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
         super().__init__()
@@ -125,10 +125,10 @@ class _ByFunction(TorchFunctionMode):
         self.macs: Counter[str] = Counter()
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:  # the signature is torch's
         before = self.counter.get_total_flops()
-        output = func(*args, **(kwargs or {}))
+        output = super().__torch_function__(func, types, args, kwargs)
         if flops := self.counter.get_total_flops() - before:
             self.macs[re.sub(r"\dd$", "", func.__name__.strip("_"))] += flops // 2
         return output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +42,7 @@ from benchmark.records.environment import kernel_variables
 from benchmark.records.weights import load_weights, read_weights
 from benchmark.utils.errors import UserError
 from benchmark.utils.words import counted
+from models.shapes import shadow
 
 #: Pixels: fvcore computes a forward of this side, which takes milliseconds and leaves a pixel after five halvings.
 CHECKED_SIDE = 64
@@ -112,11 +112,11 @@ def measure(
         content = read_weights(weights) if weights else b""
         if weights:
             load_weights(network, weights, content)
-        shadow = copy.deepcopy(network).to("meta")
-        params, unused = split_parameters(shadow, image_shape)
-        macs, notes = _count_macs(entry, network, shadow, image_shape)
+        uncomputed = shadow(network)
+        params, unused = split_parameters(uncomputed, image_shape)
+        macs, notes = _count_macs(entry, network, uncomputed, image_shape)
         notes += [f"timed with the weights of {weights.name}"] if weights else []
-        read, written = count_traffic(shadow.to(getattr(torch, dtype)), image_shape)
+        read, written = count_traffic(uncomputed.to(getattr(torch, dtype)), image_shape)
         memory: Memory | None = None
         # Memory is always that of the eager form. For other forms it only limits the batch sizes of a CPU.
         if settings.memory and (settings.form == "eager" or not on_gpu):

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from benchmark.devices.precision import tf32
 from benchmark.evaluation.ensemble import averaged
 from models.attention import plain_attention
-from models.shapes import QuickShapes
+from models.shapes import QuickShapes, shadow
 
 if TYPE_CHECKING:
     from benchmark.records.weights import TrainedNetwork
@@ -159,17 +159,16 @@ def _difference(plain: nn.Module, fast: nn.Module, image_shape: Sequence[int]) -
 def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call], Counter[int]]:
     """Run a shadow of the network without computing; return the uses of its layers, and of tensors by identity."""
     calls: list[_Call] = []
-    weights = {id(weight): nn.Parameter(weight.to("meta"), requires_grad=False) for weight in network.parameters()}
-    shadow = copy.deepcopy(network, weights).to("meta")
+    followed = shadow(network)
 
     def record(name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append(_Call(name, inputs[0], output))
 
-    for name, layer in shadow.named_modules():
+    for name, layer in followed.named_modules():
         if isinstance(layer, (*CONVOLUTIONS, nn.BatchNorm2d, *IN_PLACE)):
             layer.register_forward_hook(partial(record, name))
-    with torch.inference_mode(), plain_attention(shadow), _Uses() as uses:
-        shadow(torch.empty(*image_shape, device="meta"))
+    with torch.inference_mode(), plain_attention(followed), _Uses() as uses:
+        followed(torch.empty(*image_shape, device="meta"))
     return calls, uses.of
 
 

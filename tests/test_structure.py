@@ -98,6 +98,22 @@ def test_every_package_is_a_layer_and_few_entries_lie_beside_them() -> None:
     assert len(entries) <= 21
 
 
+def test_imports_keep_process_settings(trees: dict[Path, ast.Module]) -> None:
+    """Statements of modules define names: none calls a function for its effect or sets what belongs to another one."""
+    result = [
+        f"{file.relative_to(ROOT)}:{statement.lineno}"
+        for file, tree in trees.items()
+        if file != ROOT / "benchmark/cli/main.py"  # which registers verbs
+        for statement in tree.body
+        if (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call))
+        or (
+            isinstance(statement, ast.Assign)
+            and any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
+        )
+    ]
+    assert not result
+
+
 def test_networks_know_nothing_of_the_harness(trees: dict[Path, ast.Module]) -> None:
     networks = [file for file in trees if file.relative_to(ROOT).parts[0] in ("models", "baselines")]
     assert len(networks) > 10

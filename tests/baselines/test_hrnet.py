@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from baselines.hrnet import HRNet
 from benchmark.config import registry
+from models.shapes import QuickShapes
 from tests.baselines.plain import random_batchnorm
 from tests.network_tester import NetworkTester
 
@@ -32,7 +33,7 @@ def test_widths_have_expected_parameters_keep_size_and_return_only_raw_branches(
     with torch.device("meta"):
         network = entry.build().eval()
         network.encoder.register_forward_hook(lambda *call: returned.append(call[-1]))
-        with torch.inference_mode():
+        with torch.inference_mode(), QuickShapes():
             assert network(torch.rand(2, 1, 64, 96)).shape == (2, 1, 64, 96)
     assert sum(p.numel() for p in network.parameters()) == entry.params
     assert channels(*returned) == expected

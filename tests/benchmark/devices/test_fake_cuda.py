@@ -90,7 +90,7 @@ def judged(network: nn.Module, protocol: Protocol) -> tuple[Tensor, Seen]:
 
 
 # The test of its attention takes the method under test in both formats every day.
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", networks(everyday=("eal_icnet", "esnet")))
 @pytest.mark.parametrize(("preset", "dtype"), [FORMATS[0], pytest.param(*FORMATS[1], marks=pytest.mark.slow)])
 def test_network_stays_on_the_gpu_in_its_format_and_layout_and_waits_for_nothing(
     name: str, preset: str, dtype: torch.dtype

@@ -361,7 +361,7 @@ def square(place: list[int], side: int) -> Mask:
 
 @pytest.mark.parametrize("dataset", ["omc", "omv", "miic"])
 def test_one_fault_in_a_generated_window_is_one_error(dataset: str) -> None:
-    for tracks, vias in windows(dataset, 5):
+    for tracks, vias in windows(dataset, 3):
         perfect = in_window(tracks, tracks, vias, vias)
         assert perfect.keys() <= {"right", "unjudged"}
         assert sum(perfect.values()) == via_counts_from_masks(vias, vias)["via_true"]

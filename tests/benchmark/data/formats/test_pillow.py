@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -187,22 +186,3 @@ def test_reading_images_keeps_process_settings() -> None:
     before, after = json.loads(done.stdout)
     assert before == after
     assert before[0] is not None
-
-
-def test_imports_keep_process_settings() -> None:
-    """Statements of modules define names: none calls a function for its effect or sets what belongs to another one."""
-    root = Path(__file__).parents[4]
-    result = []
-    for file in [path for name in ("benchmark", "models", "baselines") for path in (root / name).rglob("*.py")]:
-        statements = ast.parse(file.read_text(encoding="utf-8")).body
-        if file != root / "benchmark/cli/main.py":  # which registers verbs
-            result += [
-                f"{file.relative_to(root)}:{statement.lineno}"
-                for statement in statements
-                if (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call))
-                or (
-                    isinstance(statement, ast.Assign)
-                    and any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
-                )
-            ]
-    assert not result

@@ -302,7 +302,7 @@ def _elsewhere(name: str) -> ModuleSpec | None:
     library = Path(os.__file__).parent
     others = ("site-packages", "dist-packages")
     if not files or any(
-        own_packages.is_own(file) or file.is_relative_to(library) or set(others) & set(file.parts) for file in files
+        file.is_relative_to(library) or set(others) & set(file.parts) or own_packages.is_own(file) for file in files
     ):
         return None
     return spec

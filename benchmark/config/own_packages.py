@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def is_own(file: Path) -> bool:
     """Tell whether a file belongs to this project's packages."""
-    return any(file.resolve().is_relative_to(ROOT / name) for name in CODE)
+    real = file.resolve()  # once, since it asks the disk for every folder above
+    return any(real.is_relative_to(ROOT / name) for name in CODE)
 
 
 def leave_current_folder() -> None:

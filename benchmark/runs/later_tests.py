@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 
 import torch
@@ -46,5 +45,3 @@ def run_later_tests(job: LaterTests, on_step: OnStep) -> None:
             for test, rows in tested.items():
                 Store(job.study).write_test(job.record(test, source, stress), counts_csv(rows))
             on_step(done, len(todo))
-        del network, trained, launch
-    gc.collect()

@@ -44,6 +44,7 @@ def test_published_figure_is_ours_or_the_difference_is_explained(name: str) -> N
     assert all(agree) is not bool(published.differs)
 
 
+@pytest.mark.slow
 def test_what_letnet_s_paper_leaves_out_is_the_product_of_attention() -> None:
     counts, _ = count_macs(on_meta("letnet"), (1, CHANNELS, *PUBLISHED["letnet"].size))
     attention = counts["scaled_dot_product_attention"]

@@ -156,7 +156,7 @@ def _contend(folder: Path, pipe: Connection) -> None:
 def contenders(tmp_path: Path) -> Iterator[list[Connection]]:
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
-    for _ in range(4):
+    for _ in range(3):
         ours, theirs = context.Pipe()
         processes.append(context.Process(target=_contend, args=(tmp_path / "run", theirs)))
         processes[-1].start()

@@ -10,6 +10,7 @@ import pytest
 from benchmark.records import claims
 from benchmark.report.build import build
 from benchmark.report.up_to_date import digest_inputs, is_up_to_date
+from tests.benchmark.conftest import leave_plots_blank
 from tests.benchmark.report import fake
 
 
@@ -17,7 +18,9 @@ from tests.benchmark.report import fake
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "quick"
     fake.write_study(folder, ["unet"], ["omc-syn"], repeats=2)
-    build(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_plots_blank(patch)
+        build(folder)
     return folder
 
 
@@ -77,6 +80,7 @@ def test_page_alone_is_no_report(tmp_path: Path) -> None:
     assert not is_up_to_date(tmp_path)
 
 
+@pytest.mark.usefixtures("blank_plots")
 def test_page_alone_keeps_the_plots_of_the_last_report(tmp_path: Path) -> None:
     fake.write_study(tmp_path, ["unet"], ["omc-syn"], repeats=2)
     build(tmp_path)

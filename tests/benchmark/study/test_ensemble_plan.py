@@ -31,6 +31,7 @@ from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.executors.in_process import InProcessExecutor
+from tests.benchmark.study.conftest import Once
 
 Make = Callable[..., Study]
 FOLDER = "ensembles/omc-syn/tinynet/0+1"
@@ -52,6 +53,13 @@ def do(study: Study, **plan: Any) -> list[Job]:
     execute(study, make_plan(study, **plan), InProcessExecutor(), events.append)
     assert not [event for event in events if isinstance(event, Finished) and isinstance(event.outcome, Failure)]
     return [event.job for event in events if isinstance(event, Started) and not event.job.exclusive]
+
+
+@pytest.fixture
+def _trained(make: Make, once: Once) -> None:
+    """Both repeats are trained, and nothing is averaged."""
+    study = make(ensembles=False)
+    once(study.folder, lambda: do(study))
 
 
 def silent(done: int, total: int) -> None: ...
@@ -85,8 +93,8 @@ def test_ensemble_of_one_repeat_has_its_counts_to_the_byte(make: Make) -> None:
     assert (study.folder / "ensembles/omc-syn/tinynet/0/omc-syn.csv").read_bytes() == own
 
 
+@pytest.mark.usefixtures("_trained")
 def test_only_missing_or_outdated_ensembles_are_tested(make: Make) -> None:
-    do(make(ensembles=False))
     assert [type(job) for job in do(make())] == [EnsembleJob]  # a study that is done needs no training
     study = make()
     assert (make_plan(study).ensembles, do(study)) == ([], [])
@@ -101,8 +109,8 @@ def test_only_missing_or_outdated_ensembles_are_tested(make: Make) -> None:
     assert labels[:2] == ["tinynet", "tinynet (ensemble of 3)"]
 
 
+@pytest.mark.usefixtures("_trained")
 def test_failed_repeat_leaves_no_ensemble_and_the_row_says_why(make: Make) -> None:
-    do(make(ensembles=False))
     study = make()
     last = study.jobs()[1]
     failure = Failure(kind="nan_loss", message="pretended")
@@ -137,8 +145,8 @@ def test_dataset_without_test_images_has_no_ensembles(make: Make) -> None:
     assert [row.label for row in scores(read_study(study.folder), ACCURACY).blocks[0].rows] == ["tinynet"]
 
 
+@pytest.mark.usefixtures("_trained")
 def test_broken_weights_are_a_failure_and_the_next_call_tests_again(make: Make) -> None:
-    do(make(ensembles=False))
     study = make()
     file = study.folder / f"runs/omc-syn/tinynet/1/{WEIGHTS}"
     content = file.read_bytes()
@@ -150,8 +158,8 @@ def test_broken_weights_are_a_failure_and_the_next_call_tests_again(make: Make) 
     assert [type(job) for job in do(study)] == [EnsembleJob]
 
 
+@pytest.mark.usefixtures("_trained")
 def test_node_tests_an_ensemble_like_a_run(make: Make) -> None:
-    do(make(ensembles=False))
     (job,) = make_plan(make()).ensembles
     (parcel,) = parcels([job])
     executor: Any = InProcessExecutor()

@@ -20,25 +20,29 @@ from benchmark.records.store import RECORD, Store, read_record
 from benchmark.report.reproduced import Comparison, compare
 from benchmark.runs.train import train_and_test
 from benchmark.study.execute import execute
-from benchmark.study.plan import make_plan
 from benchmark.study.reproduce_run import Original, build, plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from benchmark.utils.files import write_atomically
 from tests.benchmark.conftest import TINY, Call, tiny_run
 from tests.benchmark.executors.in_process import InProcessExecutor
+from tests.benchmark.study.conftest import Once
 
 MakeStudy = Callable[..., Study]
 NAMED = f"{TINY}:TinyNet"
 
 
 @pytest.fixture
-def file(small: Protocol, make_study: MakeStudy) -> Path:
+def file(small: Protocol, make_study: MakeStudy, once: Once) -> Path:
     """The record of the second repeat, in a study of its own."""
     study = make_study(small)
-    job = next(job for job in make_plan(study).todo if job.repeat == 1)
-    study.store.write_protocol(small)
-    train_and_test(job, lambda *_: None)
+    (job,) = [job for job in study.jobs() if job.repeat == 1]
+
+    def train() -> None:
+        study.store.write_protocol(small)
+        train_and_test(job, lambda *_: None)
+
+    once(study.folder, train)
     return job.folder / RECORD
 
 

@@ -26,6 +26,7 @@ from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
 from tests.benchmark.executors.in_process import InProcessExecutor
+from tests.benchmark.study.conftest import Once
 
 ASKED = Stresses(("clouds", "noise"), (1.0, 2.0))
 STEMS = ["omc-syn.drawn", *(f"omc-syn.{name}-{strength}" for name in ("clouds", "noise") for strength in (1, 2))]
@@ -54,6 +55,13 @@ def make(make_study: MakeStudy) -> Callable[..., Study]:
     return make
 
 
+@pytest.fixture
+def _trained(make: Callable[..., Study], once: Once) -> None:
+    """Both repeats are trained, and nothing is stressed."""
+    study = make(asked=None)
+    once(study.folder, lambda: do(study))
+
+
 def files(study: Study, kind: str = "csv") -> dict[str, Path]:
     return {f"{file.parent.name}/{file.stem}": file for file in (study.folder / "stress").glob(f"*/*/*/*.{kind}")}
 
@@ -77,10 +85,10 @@ def test_stress_tests_follow_the_trainings_and_as_drawn_repeat_the_run_s_own_tes
     assert not list(folder.glob("claim.*"))
 
 
+@pytest.mark.usefixtures("_trained")
 def test_only_missing_broken_or_outdated_stress_tests_are_done(
     make: Callable[..., Study],
 ) -> None:
-    do(make(asked=None))
     assert [type(job) for job in do(make())] == [StressJob]  # a study that is done is stressed without any training
     study = make()
     assert (make_plan(study).stress, do(study)) == ([], [])
@@ -156,10 +164,10 @@ def job_of(study: Study) -> StressJob:
     return planned.job
 
 
+@pytest.mark.usefixtures("_trained")
 def test_failure_says_why_and_keeps_what_was_tested(
     make: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    do(make(asked=None))
     job, opened, count = job_of(make()), open_stressed, []
 
     def fail_third(*arguments: Any, **fold: Any) -> object:
@@ -180,8 +188,8 @@ def test_failure_says_why_and_keeps_what_was_tested(
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.usefixtures("_trained")
 def test_broken_weights_are_a_typed_failure(make: Callable[..., Study]) -> None:
-    do(make(asked=None))
     (file,) = (make().folder / "runs").glob(f"*/*/*/{WEIGHTS}")
     file.write_bytes(b"nothing")
     outcome = perform_job(job_of(make()), silent)
@@ -189,8 +197,8 @@ def test_broken_weights_are_a_typed_failure(make: Callable[..., Study]) -> None:
     assert (outcome.kind, "no safetensors file" in outcome.message) == ("bad_input", True)
 
 
+@pytest.mark.usefixtures("_trained")
 def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
-    do(make(asked=None))
     first, second = job_of(make()), job_of(make())
     claim = claims.acquire(first.folder)
     assert claim is not None
@@ -204,8 +212,8 @@ def test_two_calls_share_the_tests(make: Callable[..., Study]) -> None:
     assert second.settled() is not None
 
 
+@pytest.mark.usefixtures("_trained")
 def test_node_does_stress_tests_like_a_run(make: Callable[..., Study]) -> None:
-    do(make(asked=None))
     job = job_of(make())
     (parcel,) = parcels([job])
     executor: Any = InProcessExecutor()

@@ -52,6 +52,7 @@ class Case:
     data: str = "mychip"
 
 
+CLDICE = ("loss.name=cldice", "loss.cldice_iterations=3")
 DRAWN = ("input.tile=64", "data.standin_images=20")
 SEEN = ("weights", "counts", "panels", "training", "record", "computed", "table", "runs", "measurements", "failure")
 CASES = {
@@ -110,8 +111,8 @@ CASES = {
     "loss.focal_alpha": Case("0.3", beside=("loss.name=focal",)),
     "loss.focal_gamma": Case("3.0", beside=("loss.name=focal",)),
     "loss.tversky_alpha": Case("0.6", beside=("loss.name=tversky",)),
-    "loss.cldice_alpha": Case("0.2", beside=("loss.name=cldice",)),
-    "loss.cldice_iterations": Case("1", beside=("loss.name=cldice",)),
+    "loss.cldice_alpha": Case("0.2", beside=CLDICE),
+    "loss.cldice_iterations": Case("1", beside=CLDICE),
     "loss.scnp_inside": Case("lovasz", beside=("loss.name=scnp",)),
     "loss.layer_weights": Case("{via=9}", beside=(*DRAWN, "data.target='track+via'"), data="omc-syn"),
     "evaluation.batch": Case("3", "training"),  # the validation's Dice is one of each batch
@@ -228,7 +229,8 @@ def test_every_setting_changes_what_a_study_leaves(
 # Weight decay tells AdamW from Adam. Most of these runs are those of cases above.
 CHOICES: list[tuple[str, ...]] = [
     (),
-    *((f"loss.name={name}",) for name in ("focal", "tversky", "lovasz", "cldice", "scnp")),
+    *((f"loss.name={name}",) for name in ("focal", "tversky", "lovasz", "scnp")),
+    CLDICE,
     *((f"training.schedule={name}",) for name in ("cosine", "poly")),
     ("training.optimizer=sgd",),
     ("training.weight_decay=0.5",),

@@ -17,7 +17,8 @@ A mutant is tested in a clone, by the tests that mirror its module and that both
 three times their usual time.
 
 The table is of 3a16b7b and f93fa77. Its column ``after`` counts tests that were added for mutants that both revisions
-missed; its notes name them. Drawn again, only the sign of a change to a number may differ.
+missed; its notes name them. Drawn again, only the sign of a change to a number may differ. When the suite was cut to
+four minutes, at 20c7629, 13 of the lines were gone; the mutants of the other 87 ended as in ``after``.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ def report(
     ] = None,
     reference: Reference = None,
     models: Annotated[str | None, typer.Option(help="Rows: names, groups or wildcards; default: all.")] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Comma list of datasets, or of transfers (omc-on-miic); default: all.")
+    ] = None,
     digits: Annotated[
         int | None, typer.Option(min=0, max=6, help="Decimals of percentages and counts; default: 2 and 1.")
     ] = None,
@@ -80,8 +83,8 @@ def report(
 
     console = open_console()
     options = {
-        **{"--columns": columns, "--models": models, "--digits": digits, "--layout": layout, "--reduction": reduction},
-        **{"--extra": extra, "--cite": cite or None},
+        **{"--columns": columns, "--models": models, "--datasets": datasets, "--digits": digits, "--layout": layout},
+        **{"--reduction": reduction, "--extra": extra, "--cite": cite or None},
     }
     choices = [flag for flag, value in options.items() if value is not None]
     chosen = [*choices, *(["--reference"] if reference else [])]
@@ -106,6 +109,7 @@ def report(
         choice = build.PaperChoice(
             columns=None if columns is None else tuple(columns.split(",")),
             models=models,
+            datasets=None if datasets is None else tuple(name.strip() for name in datasets.split(",")),
             digits=digits,
             layout=layout or "long",
             reduction=reduction,

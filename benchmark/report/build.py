@@ -293,7 +293,8 @@ def _custom(
             entry.model_copy(update={field: renamed(getattr(entry, field), names) for field in ("dataset", "source")})
             for entry in chosen.printed
         )
-        return paper_table.table(results, chosen.model_copy(update={"printed": tuple(printed)}))
+        datasets = chosen.datasets and tuple(renamed(name, names) for name in chosen.datasets)
+        return paper_table.table(results, chosen.model_copy(update={"printed": tuple(printed), "datasets": datasets}))
 
     if choice is not None:
         return table(choice), choice

@@ -35,6 +35,7 @@ class PaperChoice(BaseModel):
     Attributes:
         columns: metrics, each perhaps with a reduction (``miou.pooled``), and costs; ``None`` for ``DEFAULT``.
         models: patterns as in ``--models``; ``None`` for all models and methods without training.
+        datasets: also transfers (``omc-on-miic``: trained on the first, tested on the second); ``None`` for all.
         digits: decimals of percentages and counts; ``None`` for those of the standard tables.
         layout: datasets below each other, or side by side.
         reduction: of the metrics that leave it open; ``None`` for the protocol's.
@@ -45,6 +46,7 @@ class PaperChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     columns: tuple[str, ...] | None = None
     models: str | None = None
+    datasets: tuple[str, ...] | None = None
     digits: int | None = Field(None, ge=0, le=6)
     layout: Literal["long", "wide"] = "long"
     reduction: metrics.Reduction | None = None
@@ -140,7 +142,7 @@ def table(study: StudyResults, choice: PaperChoice) -> Table:
     shown = _chosen_rows(choice.models, list(dict.fromkeys(row.key for base in bases for row in base.rows)))
     chosen = figures(choice.columns or DEFAULT, choice.reduction or study.protocol.report.reduction, choice.digits)
     literature_table.check_datasets(choice.printed, [base.key for base in bases])
-    blocks = [compose(study, base, chosen, shown, choice) for base in bases]
+    blocks = [compose(study, base, chosen, shown, choice) for base in _chosen_blocks(choice.datasets, bases)]
     present = {key for block in blocks for row in block.rows for key in row.cells}
     missing = [figure.column.key for figure in chosen if figure.column.key not in present]
     if choice.columns and missing and any(run.scores for run in study.runs):
@@ -162,6 +164,14 @@ def _chosen_rows(patterns: str | None, known: Sequence[str]) -> set[str]:
     if not chosen:
         raise UserError(f"--models is empty; expected some of {', '.join(known)}")
     return chosen
+
+
+def _chosen_blocks(names: Sequence[str] | None, blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks of these names, or all of them, in the tables' own order."""
+    known = [block.key for block in blocks]
+    if unknown := [name for name in names or () if name not in known]:
+        raise UserError(f"--datasets {unknown[0]!r}: not in this study, which has {', '.join(known)}")
+    return [block for block in blocks if names is None or block.key in names]
 
 
 def compose(

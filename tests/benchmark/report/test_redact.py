@@ -117,6 +117,7 @@ def chip(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("blank_plots")
 def test_renamed_datasets_and_studies_leave_no_old_name(chip: Path, call: Call) -> None:
+    assert call("report", "falcon-lab", "--datasets", "falcon")[0] == 0  # keeps a choice with the old name
     assert call("report", "falcon-lab", "--redact")[0] == 0  # leaves files of the old names
     names = write_names(chip, 'falcon = "chip-a"\n"falcon-lab" = "study-1"\n')
     code, _, err = call("report", "falcon-lab", "--redact", "--rename", names)

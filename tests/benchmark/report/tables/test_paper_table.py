@@ -87,6 +87,16 @@ def test_model_known_only_to_the_records_can_be_chosen(tmp_path: Path) -> None:
     assert [row.key for row in block.rows] == ["my_net"]
 
 
+def test_datasets_are_those_asked_for_in_the_tables_order(study: Path) -> None:
+    assert [block.key for block in custom(study, "miou", datasets=("miic-syn", "omc-syn")).blocks] == [
+        "omc-syn",
+        "miic-syn",
+    ]
+    assert [block.key for block in custom(study, "miou", datasets=("miic-syn",)).blocks] == ["miic-syn"]
+    with pytest.raises(UserError, match="--datasets 'omc-sym': not in this study, which has omc-syn, miic-syn"):
+        custom(study, "miou", datasets=("omc-syn", "omc-sym"))
+
+
 def test_digits_are_those_of_percentages_and_counts_and_not_of_costs(study: Path) -> None:
     text = to_markdown(custom(study, "miou,opens,params", digits=0, models="eal_icnet"))
 

@@ -54,7 +54,7 @@ def background(image: UInt8Array) -> NDArray[np.bool_]:
     return np.zeros(image.shape[:2], dtype=bool)
 
 
-REFERENCE_METHODS: Mapping[str, Callable[[UInt8Array], NDArray[np.bool_]]] = {
+REFERENCE_METHODS: Mapping[str, Method] = {
     "otsu": otsu,
     "kmeans": kmeans,
     "background": background,

@@ -161,8 +161,7 @@ def check(
     method = kept_method(study)
     with conventions.naming(results.networks.values(), method):
         files, shown = _texts(study, results, None, method, names)
-        if redact:
-            files.pop(paper_table.CHOICE, None)
+        files.pop(paper_table.CHOICE, None)  # an input; earlier releases wrote fewer fields
         figures = list(_figures(results, plots, texts_alone=True))
         drawings = [Drawing.of(*figure) for figure in figures]
         plot_files = [folder / "plots" / f"{stem}.{kind}" for plot, stem, _ in figures for kind in plot.kinds]

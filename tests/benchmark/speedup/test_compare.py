@@ -134,9 +134,8 @@ def test_forwards_agree_and_both_are_timed(eal: nn.Module, monkeypatch: pytest.M
     assert result.max_logit > 1e-2
     assert len(result.plain) == len(result.ours) >= 2
     images = [torch.rand(1, 1, 64, 64)] * 2
-    half = forwards.half_forward(
-        TINYNET, 64, SETTING, copy.deepcopy(eal).eval(), images
-    )  # the masks are of the other network
+    # Times are of the first network, masks of the second, whose weights may be trained.
+    half = forwards.half_forward(TINYNET, 64, SETTING, copy.deepcopy(eal).eval(), images)
     assert (half.dtype, half.pixels) == ("bfloat16", 2 * 64 * 64)
     assert half.differing_pixels is not None
     assert half.differing_pixels < 0.05 * 2 * 64 * 64

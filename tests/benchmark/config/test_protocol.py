@@ -64,9 +64,9 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
         "quick": {
             "repeats": 3, "split.unit": "group", "split.near_duplicates": "together",
             "split.counts": (48, 8, 8), "input.size": 64, "input.tile": 128,
-            "training.optimizer": "adam", "training.lr": 2e-3, "training.warmup": 0.3,
-            "training.batch": 4, "training.steps": 25,
-            "training.validate_every": 25, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
+            "training.optimizer": "adam", "training.lr": 2e-3, "training.warmup": 0.1,
+            "training.batch": 4, "training.steps": 20,
+            "training.validate_every": 20, "training.augmentation": "none", "training.mixed_precision": "bfloat16",
             "evaluation.border_px": 8, "evaluation.min_area_px": 16, "evaluation.cldice": False,
             "data.standin_images": 64, "efficiency.budget_seconds": 1.0,
         },
@@ -285,7 +285,7 @@ CHANGES = {
     "training.crops": "block", "training.poly_power": 2, "training.warmup": 0.5,
     "training.clip_norm": 0.5, "training.ema": 0.5, "training.weight_decay": 0.5, "training.schedule": "cosine",
     "training.batch": 2, "training.micro_batch": 1, "training.micro_batch_by_dataset": "{omc=1}",
-    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,hrnet=50,fcn=15,unet=15}",
+    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,hrnet=50,fcn=12,unet=12}",
     "training.validate_every": 7, "training.patience": 7,
     "training.min_delta": 0.5, "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
@@ -329,10 +329,10 @@ def test_differences_name_both_values() -> None:
     changed = load_protocol("quick", ["training.lr=0.5", "training.steps=none"])
     assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
-        "training.steps: 25 -> none",
+        "training.steps: 20 -> none",
         *(
             f"training.steps_by_model.{name}: {steps} -> none"
-            for name, steps in (("esnet", 50), ("fcn", 15), ("hrnet", 50), ("unet", 15))
+            for name, steps in (("esnet", 75), ("fcn", 12), ("hrnet", 50), ("unet", 12))
         ),
     ]
     assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [

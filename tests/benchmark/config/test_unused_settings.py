@@ -82,7 +82,7 @@ CASES = {
     "training.momentum": Case("0.5", beside=("training.optimizer=sgd",)),
     "training.schedule": Case("cosine"),
     "training.poly_power": Case("2.0", beside=("training.schedule=poly",)),
-    "training.warmup": Case("0.01"),
+    "training.warmup": Case("0.9"),
     "training.clip_norm": Case("0.01"),
     "training.ema": Case("0.5"),
     "training.batch": Case("2"),
@@ -244,7 +244,7 @@ def test_every_choice_gives_other_weights(left: Callable[..., dict[str, str]]) -
 
 
 HIDDEN = [
-    (["training.epochs=5"], "training.epochs=5", "training.steps is 25; change that, or add --set training.steps=none"),
+    (["training.epochs=5"], "training.epochs=5", "training.steps is 20; change that, or add --set training.steps=none"),
     (["split.test=0.2"], "split.test=0.2", "split.counts is [48, 8, 8]"),
     (
         ["split.counts=none", "split.folds=4", "split.test=0.2"],
@@ -309,7 +309,7 @@ def test_hidden_settings_of_a_file_are_refused_and_those_of_a_stored_study_are_n
     file.write_text(text)
     assert load_protocol(file) == load_protocol("quick")
     file.write_text(text.replace("epochs = 30", "epochs = 5"))
-    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 25"):
+    with pytest.raises(UserError, match=r"training\.epochs = 5: would change nothing, since training\.steps is 20"):
         load_protocol(file)
     result = Store(tmp_path).read_protocol()  # as an earlier release may have left it
     assert result is not None

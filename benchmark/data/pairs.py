@@ -147,11 +147,11 @@ def scan(root: Path, spec: DatasetSpec = PLAIN) -> Scan:
     plain, given = names.image in entry_names, [part for part in PARTS if part in entry_names]
     labels = root / spec.labels if spec.labels else None
     by_layer = {layer: root / spec.layer_labels[layer] for layer in layers if layer in spec.layer_labels}
-    if given and len(given) < len(PARTS):
+    if given not in ([], ["test"], list(PARTS)):
         missing = ", ".join(f"{part}/" for part in PARTS if part not in given)
         result.faults.append(
             f"{root}: found {', '.join(f'{part}/' for part in given)} but not {missing}; "
-            "expected all of train/ val/ test/, or none"
+            "expected all of train/ val/ test/, only test/ (for a dataset that is not trained on), or none"
         )
     if given and plain:
         result.faults.append(

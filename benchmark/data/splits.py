@@ -372,8 +372,8 @@ def _leave_out_look_alikes(dataset: str, tiles: Sequence[Tile], parts: list[str 
 def _thin(
     dataset: str, holds: str, division: Division, bases: Sequence[str], counts: tuple[int, int, int] | None, seed: int
 ) -> Division:
-    """Keep the images of each part that come first in the draw; all of them without counts."""
-    if counts is None:
+    """Keep the images of each part that come first in the draw; all without counts, or if they are only tested on."""
+    if counts is None or not division.train:
         return division
     kept = {}
     for part, count in zip(PARTS, counts, strict=True):

@@ -117,7 +117,8 @@ def arrange(
         leave_one_out: leave out each dataset in turn, train on the others together and test on it.
 
     Raises:
-        UserError: flags that exclude each other or name nothing, or too few datasets to leave one out.
+        UserError: flags that exclude each other or name nothing, too few datasets to leave one out, or training on a
+            dataset that only has images to test on.
     """
     for flag, names in (("--train", train), ("--test", test)):
         if names is not None and not names.strip(" ,"):
@@ -130,11 +131,23 @@ def arrange(
     if leave_one_out:
         if len(sources) < 2:
             raise UserError(f"--leave-one-out: found {counted(len(sources), 'dataset')}, expected at least 2")
-        return [Task(_ordered(other for other in sources if other != left), (left,)) for left in sources]
-    tests = _ordered(find(test)) if test is not None else ()
+        return [_task((other for other in sources if other != left), (left,)) for left in sources]
+    tests = tuple(find(test)) if test is not None else ()
     if train is not None:
-        return [Task(_ordered(sources), tests or _ordered(sources))]
-    return [Task((source,), tests or (source,)) for source in sources]
+        return [_task(sources, tests or sources)]
+    return [_task((source,), tests or (source,)) for source in sources]
+
+
+def _task(train: Iterable[Source], test: Iterable[Source]) -> Task:
+    """Return the task of these datasets, or refuse to train where there is nothing to train on."""
+    task = Task(_ordered(train), _ordered(test))
+    for source in task.train:
+        if source.pairs and all(pair.split == "test" for pair in source.pairs):
+            raise UserError(
+                f"{source.name}: has test/ but no train/, so no network can be trained on it; name it with --test "
+                f"alone, as in `--train omc-syn --test {source.name}`, or add train/ and val/"
+            )
+    return task
 
 
 def _ordered(sources: Iterable[Source]) -> tuple[Source, ...]:

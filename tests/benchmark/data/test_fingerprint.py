@@ -96,7 +96,7 @@ def test_some_of_the_split_folders_are_refused(tmp_path: Path) -> None:
     for part in ("train", "test"):
         make_folder(tmp_path / part, ["a"])
     with pytest.raises(
-        UserError, match=r"found train/, test/ but not val/; expected all of train/ val/ test/, or none"
+        UserError, match=r"found train/, test/ but not val/; expected all of train/ val/ test/, only test"
     ):
         find_pairs(tmp_path)
 

@@ -134,6 +134,11 @@ def test_counts_reduce_existing_parts_in_any_order() -> None:
     assert turned.digest(NAMES[::-1]) == division.digest(NAMES)
 
 
+def test_all_images_of_a_dataset_to_test_on_are_tested_whatever_the_counts() -> None:
+    how = Split(unit="image", counts=(10, 3, 4))
+    assert divide("omc", images("abcdefg", owner=["test"] * 7), how, 0) == Division((), (), tuple(range(7)))
+
+
 def test_counts_beyond_existing_parts_are_refused() -> None:
     with pytest.raises(UserError, match=r"omc: val/ holds 1 image, but split\.counts \(1, 2, 1\) asks for 2"):
         divide("omc", images("abc", owner=["train", "val", "test"]), Split(unit="image", counts=(1, 2, 1)), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,24 @@ def test_order_of_names_changes_no_task() -> None:
 def test_conflicting_flags_are_refused(flags: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         arranged(**flags)  # type: ignore[arg-type]
+
+
+def test_dataset_that_only_has_a_test_part_is_not_trained_on() -> None:
+    labelled = replace(real("mychip"), pairs=(Pair("a", Path("image"), Path("label"), "test", "a"),))
+    sources = {"mychip": labelled, "omc-syn": source("omc-syn")}
+
+    def tasks(**flags: Any) -> list[Task]:
+        given = {"datasets": "all", "train": None, "test": None, "leave_one_out": False} | flags
+        return arrange(lambda names: [sources[name] for name in names.split(",")], **given)
+
+    assert tasks(train="omc-syn", test="mychip") == [Task((sources["omc-syn"],), (labelled,))]
+    for flags in (
+        {"datasets": "mychip"},
+        {"train": "omc-syn,mychip"},
+        {"train": "omc-syn,mychip", "leave_one_out": True},
+    ):
+        with pytest.raises(UserError, match=r"mychip: has test/ but no train/.* `--train omc-syn --test mychip`"):
+            tasks(**flags)
 
 
 def test_fingerprint_depends_on_added_datasets() -> None:

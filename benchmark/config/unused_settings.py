@@ -58,8 +58,6 @@ def refuse(given: Mapping[str, str], protocol: Protocol) -> None:
         )
     if not (split.counts[1] if split.counts else split.validation):
         reasons["training.patience"] = "there are no validation images whose loss could stop falling; leave it out"
-    if protocol.evaluation.window == "block" and protocol.report.panels:
-        reasons["report.panels"] = "evaluation.window is block, and panels show no blocks; use 0 or leave it out"
     forwards = {f"_by_dataset.{name}": images for name, images in training.micro_batch_by_dataset.items()}
     for field, images in {"": training.micro_batch or 0, **forwards}.items():
         if images > training.batch:

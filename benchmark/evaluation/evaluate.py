@@ -17,12 +17,12 @@ from benchmark.data.batches import evaluation_batches, to_device
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
-from benchmark.data.tile_blocks import blocks_of, join
 from benchmark.devices.launch_mode import Launch
 from benchmark.devices.precision import autocast
 from benchmark.evaluation.counts import Row, count_layers, rows_by_test, window_side
 from benchmark.evaluation.ensemble import probabilities_of
 from benchmark.evaluation.sliding_window import ArrayRows, Probabilities, blended_rows
+from benchmark.evaluation.tested_windows import read_block, tested_blocks
 from benchmark.evaluation.tiles import TileGrid
 
 # Counting takes a millisecond per image, but up to a second with skeletons or noise: only then several threads work.
@@ -38,7 +38,7 @@ def evaluate(
     indices: Sequence[int],
     protocol: Protocol,
     device: torch.device,
-    watch: Callable[[int, NDArray[np.bool_]], None] = lambda index, prediction: None,
+    watch: Callable[[str, NDArray[np.bool_]], None] = lambda name, prediction: None,
     launch: Launch | None = None,
 ) -> dict[str, list[Row]]:
     """Predict and score images; threads score while the next forward runs.
@@ -49,7 +49,7 @@ def evaluate(
         indices: the images in the order of the rows.
         protocol: window, threshold, border, minimum area.
         device: of the network.
-        watch: called with the index and the ``(L, H, W)`` prediction of every image, in order.
+        watch: called with the name and the ``(L, H, W)`` prediction of every image or block, in order.
         launch: runs forwards on the device; eagerly by default.
 
     Returns:
@@ -57,7 +57,7 @@ def evaluate(
     """
     network.eval()
     if protocol.evaluation.window == "block":
-        return _evaluate_blocks(network, pack, indices, protocol, device)
+        return _evaluate_blocks(network, pack, indices, protocol, device, watch)
     side = window_side(pack, protocol)
     rows: list[tuple[Tile, Future[list[dict[str, int]]]]] = []
 
@@ -73,7 +73,7 @@ def evaluate(
                 index = indices[len(rows)]
                 if len(rows) >= BACKLOG:
                     rows[-BACKLOG][1].result()
-                watch(index, prediction)
+                watch(pack.tiles[index].name, prediction)
                 masks = pack.centre([index], side)[1][0]
                 counts = scorer.submit(count_layers, masks, prediction, pack.layers, protocol.evaluation)
                 rows.append((pack.tiles[index], counts))
@@ -81,7 +81,12 @@ def evaluate(
 
 
 def _evaluate_blocks(
-    network: nn.Module, pack: Pack, indices: Sequence[int], protocol: Protocol, device: torch.device
+    network: nn.Module,
+    pack: Pack,
+    indices: Sequence[int],
+    protocol: Protocol,
+    device: torch.device,
+    watch: Callable[[str, NDArray[np.bool_]], None],
 ) -> dict[str, list[Row]]:
     """Predict and score the blocks of test tiles; windows of the input's size overlap by half, as in nnU-Net.
 
@@ -95,8 +100,8 @@ def _evaluate_blocks(
             return probabilities_of(network, to_device(windows, nothing, device, ignored=False).images).cpu().numpy()
 
     counted: list[tuple[Tile, list[dict[str, int]]]] = []
-    for block in blocks_of(pack.tiles, indices):
-        image, masks = join(pack, block.grid)
+    for block in tested_blocks(pack, indices, protocol):
+        image, masks = read_block(pack, block, protocol)
         grid = TileGrid.of(image.shape[:2], size, size // 2, math.gcd(size, size // 2, STRIDES))
         rows = blended_rows(
             forward,
@@ -107,6 +112,6 @@ def _evaluate_blocks(
             layers=len(pack.layers),
         )
         prediction = np.concatenate([values for _, values in rows], axis=1) >= protocol.evaluation.threshold
-        terms = count_layers(np.moveaxis(masks, -1, 0), prediction, pack.layers, protocol.evaluation)
-        counted.append((block.tile, terms))
+        watch(block.tile.name, prediction)
+        counted.append((block.tile, count_layers(masks, prediction, pack.layers, protocol.evaluation)))
     return rows_by_test(pack, counted)

@@ -7,6 +7,7 @@ predictions of them with one bit per pixel (``panels.<test>.npz``).
 from __future__ import annotations
 
 import io
+import math
 import sys
 import zipfile
 import zlib
@@ -22,7 +23,8 @@ from benchmark.config.protocol import Protocol
 from benchmark.config.targets import tests_of
 from benchmark.data.formats.images import UInt8Array
 from benchmark.data.packs import IGNORED, Pack
-from benchmark.evaluation.counts import window_side
+from benchmark.data.tile_blocks import TileBlock
+from benchmark.evaluation.tested_windows import block_shape, read_block, tested_blocks
 from benchmark.records.packed_study import read_stored
 from benchmark.utils import seeds
 from benchmark.utils.errors import UserError
@@ -69,22 +71,26 @@ class Predictions:
         return np.unpackbits(self.bits[self.names.index(name)], axis=-1, count=self.width).astype(np.bool_)
 
 
-def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[int, ...]:
-    """Choose the test images for panels by a hash of their names, independent of any network.
+def candidates(pack: Pack, indices: Sequence[int], protocol: Protocol) -> tuple[TileBlock, ...]:
+    """Choose the test images or blocks for panels by a hash of their names, independent of any network.
+
+    One array holds all of them, so blocks of another shape than the first are left out.
 
     Args:
         pack: the dataset.
         indices: the test images, of all folds if there are any.
-        protocol: the largest number and the seed.
+        protocol: the largest number, the seed and what is tested at once.
 
     Returns:
-        Indices in the order of the draw; a smaller number of panels keeps the first of them.
+        They come in the order of the draw; a smaller number of panels keeps the first of them.
     """
-    if protocol.evaluation.window == "block":
-        return ()
-    count = min(protocol.report.panels, MOST_PIXELS // window_side(pack, protocol) ** 2)
     seed = seeds.derive(protocol.seed, "panels", pack.dataset)
-    return tuple(sorted(indices, key=lambda index: seeds.derive(seed, pack.tiles[index].name))[:count])
+    blocks = tested_blocks(pack, indices, protocol) if protocol.report.panels else []
+    drawn = sorted(blocks, key=lambda block: seeds.derive(seed, block.tile.name))
+    shapes = [block_shape(pack, block, protocol) for block in drawn]
+    alike = [block for block, shape in zip(drawn, shapes, strict=True) if shape == shapes[0]]
+    most = MOST_PIXELS // math.prod(shapes[0]) if shapes else 0
+    return tuple(alike[: min(protocol.report.panels, most)])
 
 
 def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[str, bytes]:
@@ -92,8 +98,8 @@ def pack_images(pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[
     chosen = candidates(pack, indices, protocol)
     if not chosen:
         return {}
-    images, masks = pack.centre(chosen, window_side(pack, protocol))
-    names, tests = _names(pack, chosen), tests_of(pack.dataset, "+".join(pack.layers))
+    images, masks = map(np.stack, zip(*(read_block(pack, block, protocol) for block in chosen), strict=True))
+    names, tests = np.array([block.tile.name for block in chosen]), tests_of(pack.dataset, "+".join(pack.layers))
     return {test: _npz(names=names, images=images, masks=masks[:, index]) for index, test in enumerate(tests)}
 
 
@@ -101,20 +107,22 @@ class Keeper:
     """Packs a network's predictions of the candidates that it is tested on; of folds, it is tested on one."""
 
     def __init__(self, pack: Pack, indices: Sequence[int], protocol: Protocol) -> None:
-        self._pack, self._width = pack, window_side(pack, protocol)
-        self._bits: dict[int, UInt8Array | None] = dict.fromkeys(candidates(pack, indices, protocol))
+        self._pack, self._width = pack, 0
+        self._bits: dict[str, UInt8Array | None] = {
+            block.tile.name: None for block in candidates(pack, indices, protocol)
+        }
 
-    def __call__(self, index: int, prediction: Mask) -> None:
-        """Keep the ``(L, H, W)`` prediction of an image of the pack if it is a candidate."""
-        if index in self._bits:
-            self._bits[index] = np.packbits(prediction, axis=-1)
+    def __call__(self, name: str, prediction: Mask) -> None:
+        """Keep the ``(L, H, W)`` prediction of an image or block if it is a candidate."""
+        if name in self._bits:
+            self._bits[name], self._width = np.packbits(prediction, axis=-1), prediction.shape[-1]
 
     def content(self) -> dict[str, bytes]:
         """Return the content of a run's file for each test; nothing without candidates."""
-        kept = {index: packed for index, packed in self._bits.items() if packed is not None}
+        kept = {name: packed for name, packed in self._bits.items() if packed is not None}
         if not kept:
             return {}
-        names, layers = _names(self._pack, tuple(kept)), np.stack(list(kept.values()), axis=1)
+        names, layers = np.array(list(kept)), np.stack(list(kept.values()), axis=1)
         width, tests = np.array([self._width]), tests_of(self._pack.dataset, "+".join(self._pack.layers))
         return {test: _npz(names=names, bits=bits, width=width) for test, bits in zip(tests, layers, strict=True)}
 
@@ -148,10 +156,6 @@ def read_predictions(file: Path) -> Predictions:
     if bits.shape[0] * bits.shape[1] * width[0] > MOST_PIXELS:
         raise _broken(file, f"bits {bits.shape} of more than {MOST_PIXELS} pixels")
     return Predictions(_unique(file, names), bits, width[0])
-
-
-def _names(pack: Pack, chosen: Sequence[int]) -> npt.NDArray[np.str_]:
-    return np.array([pack.tiles[index].name for index in chosen], np.str_)
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from benchmark.config.protocol import Protocol
 from benchmark.data.formats.images import UInt8Array, to_channels
 from benchmark.data.packs import Pack
 from benchmark.data.splits import Tile
-from benchmark.data.tile_blocks import blocks_of, join
-from benchmark.evaluation.counts import Row, count_layers, rows_by_test, window_side
+from benchmark.evaluation.counts import Row, count_layers, rows_by_test
+from benchmark.evaluation.tested_windows import read_block, tested_blocks
 
 Method = Callable[[UInt8Array], NDArray[np.bool_]]
 
@@ -64,19 +64,8 @@ REFERENCE_METHODS: Mapping[str, Method] = {
 def score_reference(name: str, pack: Pack, indices: Sequence[int], protocol: Protocol) -> dict[str, list[Row]]:
     """Score a method of :data:`REFERENCE_METHODS` on the tested windows of the networks; each layer gets its mask."""
     counted: list[tuple[Tile, list[dict[str, int]]]] = []
-    for tile, image, masks in _windows(pack, indices, protocol):
+    for block in tested_blocks(pack, indices, protocol):
+        image, masks = read_block(pack, block, protocol)
         predictions = np.stack([REFERENCE_METHODS[name](image)] * len(pack.layers))
-        counted.append((tile, count_layers(masks, predictions, pack.layers, protocol.evaluation)))
+        counted.append((block.tile, count_layers(masks, predictions, pack.layers, protocol.evaluation)))
     return rows_by_test(pack, counted)
-
-
-def _windows(pack: Pack, indices: Sequence[int], protocol: Protocol) -> Iterator[tuple[Tile, UInt8Array, UInt8Array]]:
-    """Yield the name, image ``(H, W, C)`` and masks ``(L, H, W)`` of each tested window or block."""
-    if protocol.evaluation.window == "block":
-        for block in blocks_of(pack.tiles, indices):
-            image, masks = join(pack, block.grid)
-            yield block.tile, image, np.moveaxis(masks, -1, 0)
-    else:
-        for index in indices:
-            images, of_layers = pack.centre([index], window_side(pack, protocol))
-            yield pack.tiles[index], images[0], of_layers[0]

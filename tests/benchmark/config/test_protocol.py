@@ -82,7 +82,7 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "input.own_sizes": False, "input.tile": None, "training.optimizer": "adamw", "training.lr": 2e-3,
             "training.schedule": "cosine", "training.batch": 4, "training.steps": 300, "training.steps_by_model": {},
             "training.crops": "block", "training.augmentation": "flips_turns", "photometric.is_on": True,
-            "evaluation.window": "block", "evaluation.border_px": 16, "report.panels": 0,
+            "evaluation.window": "block", "evaluation.border_px": 16,
         },
     }.items(),
 )  # fmt: skip

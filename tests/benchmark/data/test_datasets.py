@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.config.protocol import load_protocol
+from benchmark.config.protocol import PRESETS, load_protocol
 from benchmark.data import datasets
 from benchmark.data.datasets import FRAME, Source, resolve
 from benchmark.data.fingerprint import HashCache
@@ -124,3 +124,12 @@ def test_standin_fingerprint_depends_on_its_image_settings(tmp_path: Path, monke
     monkeypatch.setattr(datasets, "STANDINS", {**STANDINS, "omc": newer})
     changed.add(fingerprint())
     assert len(changed | {before}) == 5
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", STANDINS)
+def test_every_preset_draws_enough_tiles_to_train_and_test(name: str, preset: str, tmp_path: Path) -> None:
+    protocol = load_protocol(preset)
+    (source,) = resolve(f"{name}-syn", tmp_path, protocol, HashCache(None))
+    tile = protocol.input.tile_for(name)
+    assert source.count * (source.shape[0] // tile) * (source.shape[1] // tile) >= 64

@@ -125,7 +125,6 @@ def test_crops_cross_edges_of_tiles_but_never_leave_the_training_block(pack: Pac
     [
         (["input.partial_tiles=true", "split.unit=group"], r"training\.crops = block joins tiles side by side"),
         (["split.unit=image"], r"evaluation\.window = block joins the test tiles of a frame"),
-        (["report.panels=3"], r"report\.panels=3.*panels show no blocks"),
     ],
 )
 def test_settings_that_go_with_no_blocks_are_refused(changes: list[str], message: str) -> None:

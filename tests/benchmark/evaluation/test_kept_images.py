@@ -14,7 +14,10 @@ import pytest
 import torch
 
 from benchmark.config.protocol import Protocol, load_protocol
-from benchmark.data.packs import Pack
+from benchmark.data.datasets import resolve
+from benchmark.data.fingerprint import HashCache
+from benchmark.data.packs import Pack, open_pack
+from benchmark.data.tile_blocks import TileBlock, blocks_of, join
 from benchmark.evaluation import kept_images
 from benchmark.evaluation.evaluate import evaluate
 from benchmark.executors.events import Event, Finished, Started
@@ -25,6 +28,7 @@ from benchmark.study.plan import make_plan
 from benchmark.study.study import Study
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import SMALL
+from tests.benchmark.data.folder_makers import add_pair, picture
 
 CPU = torch.device("cpu")
 
@@ -52,21 +56,21 @@ def with_panels(count: int, *more: str) -> Protocol:
     return load_protocol("quick", [*SMALL, f"report.panels={count}", *more])
 
 
-def names(pack: Pack, indices: tuple[int, ...]) -> list[str]:
-    return [pack.tiles[index].name for index in indices]
+def names(blocks: tuple[TileBlock, ...]) -> list[str]:
+    return [block.tile.name for block in blocks]
 
 
 def test_candidates_depend_on_names_and_seed_alone_and_fewer_are_the_first_of_more(pack: Pack) -> None:
     everything = range(len(pack.tiles))
-    drawn = names(pack, kept_images.candidates(pack, everything, with_panels(64)))
+    drawn = names(kept_images.candidates(pack, everything, with_panels(64)))
     assert sorted(drawn) == sorted(tile.name for tile in pack.tiles)
     assert drawn != [tile.name for tile in pack.tiles]
-    assert names(pack, kept_images.candidates(pack, everything, with_panels(3))) == drawn[:3]
+    assert names(kept_images.candidates(pack, everything, with_panels(3))) == drawn[:3]
     turned = replace(pack, tiles=pack.tiles[::-1])
-    assert names(turned, kept_images.candidates(turned, everything, with_panels(3))) == drawn[:3]
+    assert names(kept_images.candidates(turned, everything, with_panels(3))) == drawn[:3]
     rest = [index for index in everything if pack.tiles[index].name != drawn[0]]
-    assert names(pack, kept_images.candidates(pack, rest, with_panels(2))) == drawn[1:3]
-    assert names(pack, kept_images.candidates(pack, everything, with_panels(64, "seed=1"))) != drawn
+    assert names(kept_images.candidates(pack, rest, with_panels(2))) == drawn[1:3]
+    assert names(kept_images.candidates(pack, everything, with_panels(64, "seed=1"))) != drawn
     assert kept_images.candidates(pack, everything, with_panels(0)) == ()
 
 
@@ -86,11 +90,37 @@ def test_what_is_kept_is_what_was_tested(pack: Pack, tmp_path: Path) -> None:
         again = keeper.content() if name == "run" else kept_images.pack_images(pack, indices, protocol)
         assert content == again
     images, predictions = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
-    assert list(images.names) == list(predictions.names) == names(pack, chosen)
-    pixels, masks = pack.centre(chosen, 32)
+    assert list(images.names) == list(predictions.names) == names(chosen)
+    pixels, masks = pack.centre([block.grid[0][0] for block in chosen], 32)  # type: ignore[misc]
     np.testing.assert_array_equal(images.images, pixels)
     np.testing.assert_array_equal(images.masks, masks[:, 0])
     for name, image in zip(images.names, pixels, strict=True):
+        np.testing.assert_array_equal(predictions.of(name), image[..., 0] / 255 >= 0.5)
+
+
+def test_blocks_are_kept_whole_and_those_of_another_shape_are_left_out(tmp_path: Path) -> None:
+    shapes = {"a": (64, 320), "b": (64, 320), "c": (320, 96)}
+    for index, (name, shape) in enumerate(shapes.items()):
+        add_pair(tmp_path / "data" / "scans", name, picture(index, *shape))
+    protocol = load_protocol("open", ["input.size=32", "report.panels=9"])
+    (scans,) = resolve("scans", tmp_path / "data", protocol, HashCache(None))
+    pack = open_pack(scans, protocol, tmp_path / "cache")
+    indices = pack.divide(protocol).test
+    blocks = {block.tile.name: join(pack, block.grid) for block in blocks_of(pack.tiles, indices)}
+    keeper = kept_images.Keeper(pack, indices, protocol)
+    evaluate(Bright(), pack, indices, protocol, CPU, keeper)
+    (tmp_path / "run").write_bytes(keeper.content()["scans"])
+    (tmp_path / "study").write_bytes(kept_images.pack_images(pack, indices, protocol)["scans"])
+    images, predictions = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
+    first = images.images[0].shape
+    assert (
+        {*images.names} == {*predictions.names} == {name for name, (image, _) in blocks.items() if image.shape == first}
+    )
+    assert len(images.names) < len(blocks) == 3
+    for name, pixels, mask in zip(images.names, images.images, images.masks, strict=True):
+        image, masks = blocks[name]
+        np.testing.assert_array_equal(pixels, image)
+        np.testing.assert_array_equal(mask, masks[..., 0])
         np.testing.assert_array_equal(predictions.of(name), image[..., 0] / 255 >= 0.5)
 
 
@@ -99,7 +129,8 @@ def test_each_layer_is_kept_by_itself(pack: Pack, tmp_path: Path) -> None:
     both = replace(pack, masks=np.concatenate([pack.masks, 1 - pack.masks], -1), layers=("track", "via"))
     keeper = kept_images.Keeper(both, indices, protocol)
     evaluate(TwoLayers(), both, indices, protocol, CPU, keeper)
-    pixels, masks = both.centre(kept_images.candidates(both, indices, protocol), 32)
+    chosen = kept_images.candidates(both, indices, protocol)
+    pixels, masks = both.centre([block.grid[0][0] for block in chosen], 32)  # type: ignore[misc]
     predicted = {"omc-syn@track": pixels[..., 0] / 255 >= 0.5, "omc-syn@via": pixels[..., 0] / 255 <= 0.3}
     images, predictions = kept_images.pack_images(both, indices, protocol), keeper.content()
     assert images.keys() == predictions.keys() == predicted.keys()
@@ -113,11 +144,10 @@ def test_each_layer_is_kept_by_itself(pack: Pack, tmp_path: Path) -> None:
 
 def test_width_that_is_no_multiple_of_eight_comes_back(pack: Pack, tmp_path: Path) -> None:
     protocol = with_panels(1, "input.size=20")
-    (index,) = kept_images.candidates(pack, [4], protocol)
     keeper = kept_images.Keeper(pack, [4], protocol)
     prediction = np.random.default_rng(0).random((20, 20)) < 0.5
-    keeper(index, prediction[None])
-    keeper(0, ~prediction[None])  # no candidate
+    keeper(pack.tiles[4].name, prediction[None])
+    keeper(pack.tiles[0].name, ~prediction[None])  # no candidate
     (tmp_path / "run").write_bytes(keeper.content()["omc-syn"])
     np.testing.assert_array_equal(kept_images.read_predictions(tmp_path / "run").of(pack.tiles[4].name), prediction)
 

@@ -141,7 +141,8 @@ def sheets(folder: Path, study: StudyResults, blocks: Sequence[Block], tell: Tel
             continue
         yield from _sheets_of_block(Store(folder), study.protocol.evaluation, by_image, images, tell)
     if without:
-        tell(f"{folder}: no panels of {', '.join(without)}, since no test images were kept: of earlier releases")
+        reason = "too large, or tested by an earlier release"
+        tell(f"{folder}: no panels of {', '.join(without)}, since no test images were kept: {reason}")
 
 
 def files(panels: Iterable[Sheet]) -> dict[str, bytes]:

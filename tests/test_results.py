@@ -76,8 +76,9 @@ def test_reference_study_is_complete() -> None:
     assert len(list(REFERENCE.glob("report/panels/*.png"))) == 6
 
 
-def test_readme_shows_the_table_of_the_study_of_open_pictures() -> None:
-    table = (ROOT / "results/reference-open/report/tables/custom.md").read_text("utf-8")
+@pytest.mark.parametrize("study", ["open", "standins"])
+def test_readme_shows_the_tables_of_the_studies_on_real_pictures(study: str) -> None:
+    table = (ROOT / f"results/reference-{study}/report/tables/custom.md").read_text("utf-8")
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 10
     assert "\n".join(rows) in (ROOT / "README.md").read_text("utf-8")

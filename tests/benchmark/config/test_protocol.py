@@ -81,6 +81,7 @@ def test_presets_round_trip_through_toml(preset: str, tmp_path: Path) -> None:
             "repeats": 3, "split.unit": "block", "split.test": 0.25, "split.counts": None, "input.size": 192,
             "input.own_sizes": False, "input.tile": None, "training.optimizer": "adamw", "training.lr": 2e-3,
             "training.schedule": "cosine", "training.batch": 4, "training.steps": 300, "training.steps_by_model": {},
+            "training.norm_reestimation_batches": 10,
             "training.crops": "block", "training.augmentation": "flips_turns", "photometric.is_on": True,
             "evaluation.window": "block", "evaluation.border_px": 16,
         },

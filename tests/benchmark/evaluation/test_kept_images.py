@@ -112,10 +112,8 @@ def test_blocks_are_kept_whole_and_those_of_another_shape_are_left_out(tmp_path:
     (tmp_path / "run").write_bytes(keeper.content()["scans"])
     (tmp_path / "study").write_bytes(kept_images.pack_images(pack, indices, protocol)["scans"])
     images, predictions = kept_images.read_images(tmp_path / "study"), kept_images.read_predictions(tmp_path / "run")
-    first = images.images[0].shape
-    assert (
-        {*images.names} == {*predictions.names} == {name for name, (image, _) in blocks.items() if image.shape == first}
-    )
+    alike = {name for name, (image, _) in blocks.items() if image.shape == images.images[0].shape}
+    assert {*images.names} == {*predictions.names} == alike
     assert len(images.names) < len(blocks) == 3
     for name, pixels, mask in zip(images.names, images.images, images.masks, strict=True):
         image, masks = blocks[name]

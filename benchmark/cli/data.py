@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,7 +144,8 @@ def prepare(
         f"{prepared.folder}: {counted(prepared.images, 'image')}, {counted(prepared.labels, 'label')}; "
         f"{counted(prepared.copied, 'file')} copied, {prepared.skipped} there already"
     )
-    console.print(f"next: python -m benchmark data verify {name}")
+    place = [] if data_root == DATA_ROOT else ["--data-root", str(data_root)]
+    console.print("next: " + shlex.join(["python", "-m", "benchmark", "data", "verify", name, *place]))
 
 
 @app.command(cls=Verb)

@@ -63,6 +63,9 @@ def test_download_in_the_owners_layout_becomes_a_study_without_a_special_case(
     assert code == 0, err
     assert "7 images, 6 labels; 13 files copied, 0 there already" in out
     assert call("data", "prepare", "hy5syn", source)[1].count("0 files copied, 13 there already") == 1
+    assert call("data", "prepare", "hy5syn", source)[1].endswith("next: python -m benchmark data verify hy5syn\n")
+    elsewhere = call("data", "prepare", "hy5syn", source, "--data-root", "my data")
+    assert elsewhere[1].endswith("next: python -m benchmark data verify hy5syn --data-root 'my data'\n"), elsewhere
 
     code, out, err = call("data", "verify", "hy5syn", "--protocol", "quick", *settings("split.counts=[3,2,1]"))
     assert code == 0, out + err

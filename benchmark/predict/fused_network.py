@@ -82,6 +82,24 @@ class FusedNetwork(nn.Module):
         return logits
 
 
+class _WithReLU(nn.Module):
+    """A convolution on the CPU and the ReLU behind it, in one pass over memory in place of two."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to maps ``(N, K, H', W')``."""
+        layer: Any = self.convolution
+        if torch.compiler.is_compiling():  # compilers and runtimes join the two themselves
+            return nn.functional.relu(layer(images))
+        joined: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            images, layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups, "relu", [], ""
+        )
+        return joined
+
+
 def fuse_members(members: Sequence[TrainedNetwork], device: torch.device, dtype: Dtype = "float32") -> nn.Module:
     """Return a trained network, or an ensemble of several, ready for inference."""
     return averaged([fuse_trained(member, device, dtype) for member in members])
@@ -110,8 +128,8 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     A batch norm that alone reads the outputs of convolutions becomes part of these convolutions
     (``torch.nn.utils.fusion``). One forward on torch's meta device, which computes nothing, shows the order of layers.
     Activations between such layers write in place. On a CPU, an extra layer pads for depthwise convolutions with wide
-    padding. A network that cannot run on the meta device, or whose logits for a random image change (by a convolution
-    with its own use of its weights), keeps its norms.
+    padding, and in float32 a convolution computes the ReLU behind it too. A network that cannot run on the meta device,
+    or whose logits for a random image change (by a convolution with its own use of its weights), keeps its norms.
 
     Args:
         network: stays unchanged.
@@ -129,6 +147,8 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     _write_in_place(layers, calls, uses)
     if all(weight.device.type == "cpu" for weight in fast.parameters()):
         _pad_before(fast, calls)
+        if dtype == "float32" and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+            _join_relus(fast, calls, uses)
     difference = _difference(plain, fast, image_shape)
     if not difference <= TOLERANCE:
         return FusedNetwork(plain, dtype, f"with folded norms its logits differ by {difference:.1e}")
@@ -213,6 +233,27 @@ def _pad_before(network: nn.Module, calls: Sequence[_Call]) -> None:
         if layer.groups == layer.in_channels == layer.out_channels and beside > PADDED_BY_KERNELS:
             layer.padding = (above, 0)
             network.set_submodule(name, nn.Sequential(nn.ZeroPad2d((beside, beside, 0, 0)), layer))
+
+
+def _join_relus(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> None:
+    """Let convolutions compute the ReLU that alone reads their outputs."""
+    times = Counter(call.name for call in calls)
+    makers: dict[int, str] = {}  # convolution of each output, also of what was a norm's before it was folded
+    relus: dict[str, list[int]] = {}
+    for call in calls:
+        layer = network.get_submodule(call.name)
+        if type(layer) is nn.Conv2d and times[call.name] == 1 and layer.padding_mode == "zeros":
+            if not isinstance(layer.padding, str):
+                makers[id(call.output)] = call.name
+        elif type(layer) is nn.Identity and id(call.input) in makers:
+            makers[id(call.output)] = makers[id(call.input)]
+        elif type(layer) is nn.ReLU:
+            relus.setdefault(call.name, []).append(id(call.input))
+    for name, inputs in relus.items():
+        if all(tensor in makers and uses[tensor] == 1 for tensor in inputs):
+            for convolution in [makers[tensor] for tensor in inputs]:
+                network.set_submodule(convolution, _WithReLU(network.get_submodule(convolution)))
+            network.set_submodule(name, nn.Identity())
 
 
 def _is_fixed(layer: nn.Module) -> bool:

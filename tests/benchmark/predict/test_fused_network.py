@@ -136,9 +136,50 @@ def test_only_norms_that_nobody_else_depends_on_are_folded(network: nn.Module, n
 
 
 def test_activations_write_in_place_only_over_what_nobody_reads() -> None:
-    activations = [layer for layer in ready(Chain(), SHAPE).modules() if isinstance(layer, nn.ReLU | nn.SiLU)]
+    activations = [
+        layer for layer in ready(Chain(), SHAPE, "bfloat16").modules() if isinstance(layer, nn.ReLU | nn.SiLU)
+    ]
     assert [layer.inplace for layer in activations] == [True, True]
     assert [layer.inplace for layer in ready(Seen(), SHAPE).modules() if isinstance(layer, nn.ReLU)] == [False]
+
+
+class OneReLU(nn.Module):
+    """One ReLU behind two convolutions, or behind a convolution and the image itself."""
+
+    def __init__(self, *, image: bool) -> None:
+        super().__init__()
+        self.image = image
+        self.one, self.other, self.act = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.one(x)) + self.act(x if self.image else self.other(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("network", "left"),
+    [
+        (Chain(), 0),
+        (Seen(), 1),
+        (OneReLU(image=False), 0),
+        (OneReLU(image=True), 1),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ReLU()), 1),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding="same", dilation=2), nn.ReLU()), 1),
+        (nn.Sequential(nn.ConvTranspose2d(3, 3, 3), norm(), nn.ReLU()), 1),
+        (nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1, 1, 3), nn.ReLU(), nn.Conv2d(6, 2, 1), nn.ReLU6()), 0),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_convolutions_compute_the_relu_that_alone_reads_them(network: nn.Module, left: int) -> None:
+    fast = ready(network, SHAPE)
+    assert (sum(isinstance(layer, nn.ReLU) for layer in fast.modules()), fast.as_written) == (left, "")
+    image = torch.randn(2, 3, 12, 20, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(image), network.eval()(image), rtol=1e-5, atol=1e-5)
+    program = torch.export.export(fast.network, (torch.rand(SHAPE),), strict=False)
+    names = {node.target for node in program.graph.nodes}
+    assert torch.ops.aten.relu.default in names or left
+    assert torch.ops.mkldnn._convolution_pointwise.default not in names, "no runtime knows it"
 
 
 class Depthwise(nn.Module):

@@ -13,10 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.report.plots import axis_limits
-from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, STYLES, round_ticks, tag, wrapped
-from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
+from benchmark.report.plots.plot_style import (
+    DPI,
+    INK,
+    SIZE_INCHES,
+    STYLE,
+    STYLES,
+    round_ticks,
+    tag,
+    wrapped,
+    wrapped_note,
+)
+from benchmark.report.plots.spots import FOOTNOTE_INCHES, FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
 from benchmark.report.read import Measurement, StudyResults, comparable
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
+from benchmark.report.tables.conventions import other_counts
 from benchmark.report.tables.efficiency_table import cost
 from benchmark.report.tables.render import Block, Cell, Row, noun_of
 from benchmark.utils.words import counted
@@ -120,12 +131,12 @@ class Chart:
     def footnote(self) -> str:
         """Of the points: repeats, images, protocol, and models that are left out."""
         block, noun = self.block, noun_of(self.block.facts)
-        own = [f"{point.row.label}: n = {point.cell.n}" for point in self.points if point.cell.n != block.n]
+        others = other_counts({point.row.label: point.cell.n for point in self.points}, block.n)
         spread = (
             f"Mean ± std over n = {block.n} {noun}s (ddof = 1)" if block.n > 1 else f"n = 1 {noun}, so no error bars"
         )
         sentences = [
-            f"{spread}{'; ' * bool(own)}{', '.join(own)}",
+            f"{spread}{others}",
             counted(str(block.facts["test_images"]), "test image"),
             f"Protocol: {block.facts['protocol']}",
         ]
@@ -247,7 +258,7 @@ def _figure(chart: Chart, *, placed: bool) -> Figure:
     points = chart.drawn()
     (left, right), (floor, ceiling) = chart.limits
     x_title = wrapped(chart.x_title, X_TITLE_WIDTH)
-    footnote = wrapped(chart.footnote, FOOTNOTE_WIDTH)
+    footnote = wrapped_note(chart.footnote, FOOTNOTE_WIDTH, FOOTNOTE_INCHES)
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure(SIZE_INCHES, dpi=DPI)
         figure.set_gid(str(chart.block.facts["dataset"]))

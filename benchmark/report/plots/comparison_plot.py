@@ -21,6 +21,7 @@ from benchmark.report.plots.plot_style import INK, STYLE, STYLES, family_handles
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
 from benchmark.report.tables.contests import Contest, contest
+from benchmark.report.tables.conventions import other_counts
 from benchmark.report.tables.render import Block, Row
 from benchmark.utils.words import counted
 
@@ -316,7 +317,7 @@ def _footnote(standing: Standing) -> str:
     contest, ranked, alike = standing.contest, standing.ranked, standing.alike
     counts = {row.label: len(contest.values(row.key)) for row in ranked}
     n = max(counts.values())
-    others = "".join(f"; {label}: n = {count}" for label, count in counts.items() if count != n)
+    others = other_counts(counts, n)
     noun = contest.noun
     frames = len({group for runs in contest.scores.values() for scores in runs.values() for group in scores.groups})
     sentences = [

@@ -158,7 +158,7 @@ def _footnote(faults: Faults) -> str:
     contest = faults.contest
     counts = {row.label: len(contest.scores[row.key]) for row in faults.ranked}
     n = max(counts.values())
-    others = "".join(f"; {label}: n = {count}" for label, count in counts.items() if count != n)
+    others = conventions.other_counts(counts, n)
     images = counted(str(contest.facts["test_images"]), "test image")
     images = f"a fold's test images; in all folds {images}" if contest.noun == "fold" else images
     sentences = [f"Mean over n = {counted(n, contest.noun)}{others} of counts summed over {images}"]

@@ -18,6 +18,7 @@ from benchmark.report.plots.plot_style import (
     DASHES,
     DPI,
     INK,
+    NOTE_POINTS,
     STYLE,
     STYLES,
     drawable,
@@ -25,7 +26,7 @@ from benchmark.report.plots.plot_style import (
     file_stem,
     round_ticks,
     tag,
-    wrapped,
+    wrapped_note,
 )
 from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import display, in_order
@@ -55,12 +56,13 @@ def _figure(shared: Setting, sizes: Mapping[Setting, Measured]) -> Figure:
     models = in_order({model for measured in sizes.values() for model in measured})
     rows = [Row(model, *display(model), {}) for model in models]
     width = 2 * (LEFT_INCHES + PANEL_INCHES + NAMES_INCHES)
-    note = wrapped(
+    note = wrapped_note(
         f"{shared.describe()}. Light dashes: in proportion to the number of pixels; a steeper line grows faster. "
         "A line that ends early has no figure at larger sizes."
         + " Latencies taken while something else had the device are left out."
         * any(measurement.hindered for measured in sizes.values() for measurement in measured.values()),
         NOTE_WIDTH,
+        width - 0.1,
     )
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((width, HEIGHT_INCHES), dpi=DPI)
@@ -80,7 +82,7 @@ def _figure(shared: Setting, sizes: Mapping[Setting, Measured]) -> Figure:
             ncols=len(handles), frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=1.2,
             handletextpad=0.5,
         )  # fmt: skip
-        figure.text(0.1 / width, 0.08 / HEIGHT_INCHES, note, fontsize=7.5, color=INK, va="bottom")
+        figure.text(0.1 / width, 0.08 / HEIGHT_INCHES, note, fontsize=NOTE_POINTS, color=INK, va="bottom")
     return figure
 
 

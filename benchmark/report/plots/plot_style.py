@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from benchmark.report.tables.render import FAMILIES, Row
@@ -38,7 +39,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 
 INK = "#4D4D4D"
 DPI = 200
 SIZE_INCHES = (6.8, 4.8)
-LINE_INCHES = 0.15  # of a footnote
+NOTE_POINTS, LINE_INCHES = 7.5, 0.15  # of the note below a plot
 #: Between the parts of an artist's identifier: names and tips hold printable characters alone, and XML keeps this one.
 SEPARATOR = "\u2028"
 FONT = "DejaVu Sans"  # ships with matplotlib
@@ -56,6 +57,19 @@ STYLE = {
 def wrapped(text: str, width: int) -> str:
     """Break text into lines of so many characters."""
     return "\n".join(textwrap.wrap(drawable(text), width))
+
+
+def wrapped_note(text: str, characters: int, inches: float, points: float = NOTE_POINTS) -> str:
+    """Break a note into lines of so many characters, or of fewer where wide letters would pass so many inches."""
+    font = FontProperties(family=FONT, size=points)
+
+    def fits(line: str) -> bool:
+        width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=False)
+        return float(width) <= 72 * inches
+
+    while not all(map(fits, (lines := wrapped(text, characters)).split("\n"))) and characters > 1:
+        characters -= 1
+    return lines
 
 
 def tag(model: str, tip: str, *artists: Artist) -> None:

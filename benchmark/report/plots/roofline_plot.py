@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, file_stem, round_ticks, wrapped
-from benchmark.report.plots.spots import FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
+from benchmark.report.plots.plot_style import DPI, INK, SIZE_INCHES, STYLE, file_stem, round_ticks, wrapped_note
+from benchmark.report.plots.spots import FOOTNOTE_INCHES, FOOTNOTE_WIDTH, draw_spots, inside, label_spots, write_frame
 from benchmark.report.read import Setting, StudyResults
 from benchmark.report.tables.conventions import in_order
 from benchmark.report.tables.profile_table import Measured
@@ -60,13 +60,14 @@ def _figure(setting: Setting, measured: Measured, roof: Roof) -> Figure:
         if row.cells["macs"].mean  # a network without MACs has no place on a logarithmic axis
     ]
     hindered = [spot for spot in spots if spot.row.cells["latency_p50_ms"].hindered]
-    footnote = wrapped(
+    footnote = wrapped_note(
         f"{setting.describe()}. Limits: {roof.macs_per_second / 1e9:.3g} GMAC/s, a matrix product; "
         f"{roof.bytes_per_second / 1e9:.3g} GB/s, a copy, read + written. Bytes: every operator's inputs, weights and "
         "outputs once, unfused; caches can lift a network above the slope."
         + " Hollow: something else had the device."
         * bool(hindered),
         FOOTNOTE_WIDTH,
+        FOOTNOTE_INCHES,
     )
     tips = {spot.row.key: f"{spot.row.label}: {spot.x:.4g} {X_TITLE}, {spot.y:.4g} GMAC/s" for spot in spots}
     with matplotlib.style.context(STYLE, after_reset=True):

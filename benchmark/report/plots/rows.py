@@ -8,7 +8,18 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, SIZE_INCHES, drawable, renderer, tag, wrapped
+from benchmark.report.plots.plot_style import (
+    DPI,
+    INK,
+    LINE_INCHES,
+    NOTE_POINTS,
+    SIZE_INCHES,
+    drawable,
+    renderer,
+    tag,
+    wrapped,
+    wrapped_note,
+)
 from benchmark.report.tables.render import Row
 
 ROW_INCHES = 0.27
@@ -32,7 +43,7 @@ def frame(
         footnote: below all, wrapped here.
         right_inches: free space on the right of the axes.
     """
-    lines = wrapped(footnote, FOOTNOTE_WIDTH)
+    lines = wrapped_note(footnote, FOOTNOTE_WIDTH, SIZE_INCHES[0] - MARGIN_INCHES)
     bottom = 0.42 + LINE_INCHES * (lines.count("\n") + 2)
     top = TOP_INCHES + LEGEND_INCHES * len(legend)
     width, height = SIZE_INCHES[0], bottom + ROW_INCHES * len(rows) + top
@@ -60,7 +71,7 @@ def frame(
             bbox_to_anchor=(edge, 1 - (0.3 + LEGEND_INCHES * number) / height),
             borderaxespad=0, borderpad=0.2, columnspacing=1.2, handletextpad=0.5,
         )  # fmt: skip
-    figure.text(edge, 0.08 / height, lines, fontsize=7.5, color=INK, va="bottom")
+    figure.text(edge, 0.08 / height, lines, fontsize=NOTE_POINTS, color=INK, va="bottom")
     return figure, axes
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageFont
 
 from benchmark.data.check.contact_sheet import FONT, fit, shorten
 from benchmark.data.formats.images import UInt8Array
-from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped_note
 
 # Lengths in pixels of the PNG. Seven cells are as wide as A4 is long at 200 dpi, and two rows of them as high as it is
 # wide: eleven networks beside the image, the truth and a method without training.
@@ -100,7 +100,8 @@ def draw(sheet: Sheet) -> Figure:
     width = 2 * MARGIN + max(columns, LEAST_COLUMNS) * (CELL + GAP) - GAP
     whole = fit(Image.fromarray(pictures[0].pixels), CELL)
     step = lines * LINE + whole.height + AFTER + min(part_side(shape) * zoom_of(shape), whole.width) + GAP
-    foot = wrapped(sheet.caption, int((width - 2 * MARGIN) / FOOT_CHARACTER))
+    room = width - 2 * MARGIN
+    foot = wrapped_note(sheet.caption, int(room / FOOT_CHARACTER), room / DPI, TINY)
     height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
     with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
         figure = Figure((width / DPI, height / DPI), dpi=DPI)

@@ -16,6 +16,7 @@ from benchmark.report.plots.plot_style import (
     DPI,
     INK,
     LINE_INCHES,
+    NOTE_POINTS,
     SIZE_INCHES,
     STYLES,
     drawable,
@@ -26,7 +27,7 @@ from benchmark.report.plots.plot_style import (
 from benchmark.report.tables.render import Row
 
 LEFT_INCHES, TOP_INCHES = 0.75, 0.62
-FOOTNOTE_WIDTH = 104  # characters that fit beside each other
+FOOTNOTE_WIDTH, FOOTNOTE_INCHES = 104, SIZE_INCHES[0] - LEFT_INCHES  # of a line
 POINT_PX = DPI / 72
 GAP_POINTS = 2.5  # a name's least distance from a mark
 LEADER_POINTS = 4.5  # a name this far from its mark needs a line to it
@@ -82,7 +83,7 @@ def write_frame(figure: Figure, title: str, points: Sequence[Spot], line: Line2D
         loc="upper left", bbox_to_anchor=(left, 1 - 0.3 / height), ncols=len(STYLES) + 1,
         frameon=False, fontsize=7.8, borderaxespad=0, borderpad=0.2, columnspacing=0.9, handletextpad=0.3,
     )  # fmt: skip
-    figure.text(left, 0.08 / height, footnote, fontsize=7.5, color=INK, va="bottom")
+    figure.text(left, 0.08 / height, footnote, fontsize=NOTE_POINTS, color=INK, va="bottom")
 
 
 def label_spots(axes: Axes, points: Sequence[Spot], line: Line2D, *, placed: bool = True) -> None:

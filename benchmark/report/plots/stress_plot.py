@@ -15,7 +15,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmark import metrics
-from benchmark.report.plots.plot_style import DASHES, DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, tag, wrapped
+from benchmark.report.plots.plot_style import (
+    DASHES,
+    DPI,
+    INK,
+    LINE_INCHES,
+    NOTE_POINTS,
+    STYLE,
+    STYLES,
+    drawable,
+    tag,
+    wrapped_note,
+)
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, noun_under
 from benchmark.report.tables.render import Row
@@ -72,7 +83,7 @@ def _figure(study: StudyResults, tests: Tested) -> Figure:
     width = LEFT_INCHES + len(tests.effects) * (PANEL_INCHES[0] + GAP_INCHES[0]) - GAP_INCHES[0] + RIGHT_INCHES
     columns = max(min(LEGEND_COLUMNS, int((width - 0.2) / LEGEND_COLUMN_INCHES)), 1)
     legend = LEGEND_INCHES * -(-len(looks) // columns)
-    note = wrapped(_note(study, tests), int(NOTE_PER_INCH * width))
+    note = wrapped_note(_note(study, tests), int(NOTE_PER_INCH * width), width - 0.1)
     top = TITLE_INCHES + legend + 0.3
     bottom = AXIS_INCHES + LINE_INCHES * (note.count("\n") + 1)
     height = top + len(rows) * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
@@ -110,7 +121,7 @@ def _figure(study: StudyResults, tests: Tested) -> Figure:
         middle = (LEFT_INCHES + width - RIGHT_INCHES) / 2 / width
         below = (bottom - 0.42) / height
         figure.text(middle, below, "Strength (1: the hardest that training shows)", fontsize=8.5, ha="center", va="top")
-        figure.text(edge, 0.08 / height, note, fontsize=7.5, color=INK, va="bottom")
+        figure.text(edge, 0.08 / height, note, fontsize=NOTE_POINTS, color=INK, va="bottom")
     return figure
 
 

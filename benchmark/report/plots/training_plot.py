@@ -20,7 +20,18 @@ from benchmark.data.specs import KNOWN, known_first
 from benchmark.records.history import HISTORY_BYTES
 from benchmark.records.packed_study import read_stored
 from benchmark.report.plots import axis_limits
-from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, STYLES, drawable, round_ticks, tag, wrapped
+from benchmark.report.plots.plot_style import (
+    DPI,
+    INK,
+    LINE_INCHES,
+    NOTE_POINTS,
+    STYLE,
+    STYLES,
+    drawable,
+    round_ticks,
+    tag,
+    wrapped_note,
+)
 from benchmark.report.read import Run, StudyResults
 from benchmark.report.tables.conventions import display, in_order, noun_under
 from benchmark.utils.words import counted
@@ -163,10 +174,10 @@ def _figure(
     train: str, curves: Mapping[str, Sequence[Curve]], models: Mapping[str, Sequence[Run]], noun: str
 ) -> Figure:
     axis = LossAxis.of(curves)
-    note = wrapped(_note(curves, models, axis, noun), NOTE_WIDTH)
+    width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.2
+    note = wrapped_note(_note(curves, models, axis, noun), NOTE_WIDTH, width - 0.1)
     down = -(-len(curves) // ACROSS)
     bottom = 0.1 + LINE_INCHES * (note.count("\n") + 1) + GAP_INCHES[1]
-    width = ACROSS * (PANEL_INCHES[0] + GAP_INCHES[0]) + 0.2
     height = TOP_INCHES + down * (PANEL_INCHES[1] + GAP_INCHES[1]) - GAP_INCHES[1] + bottom
     with matplotlib.style.context(STYLE, after_reset=True):
         figure = Figure((width, height), dpi=DPI)
@@ -195,7 +206,7 @@ def _figure(
             loc="upper left", bbox_to_anchor=(edge, 1 - 0.3 / height), ncols=4, frameon=False, fontsize=8,
             borderaxespad=0, borderpad=0.2, columnspacing=1.2, handletextpad=0.5,
         )  # fmt: skip
-        figure.text(edge, 0.08 / height, note, fontsize=7.5, color=INK, va="bottom")
+        figure.text(edge, 0.08 / height, note, fontsize=NOTE_POINTS, color=INK, va="bottom")
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, STYLE, drawable, tag, wrapped
+from benchmark.report.plots.plot_style import DPI, INK, LINE_INCHES, NOTE_POINTS, STYLE, drawable, tag, wrapped_note
 from benchmark.report.read import StudyResults
 from benchmark.report.tables.conventions import display, noun_under
 from benchmark.report.tables.transfer_table import Matrix, Train, axes_of, crosses, matrices_of
@@ -47,11 +47,12 @@ def _heat_maps(study: StudyResults, matrices: Sequence[Matrix]) -> Figure:
     width = max(left + across * panel[0] + 0.9, 5.2)
     repeats = sorted({cell.n for matrix in matrices for cell in matrix.cells.values()})
     reduction = study.protocol.report.reduction
-    note = wrapped(
+    note = wrapped_note(
         f"Mean over n = {counted(' or '.join(map(str, repeats)), noun_under(study.protocol))}, {reduction} reduction. "
         "Framed: tested on the test part of a dataset that was trained on. "
         f"Protocol: {study.protocol.name}.",
         int(NOTE_PER_INCH * width),
+        width - 0.1,
     )
     below = LABELS_INCHES + LINE_INCHES * (note.count("\n") + 1)
     height = TITLE_INCHES + down * panel[1] + below
@@ -73,7 +74,7 @@ def _heat_maps(study: StudyResults, matrices: Sequence[Matrix]) -> Figure:
         figure.colorbar(matplotlib.cm.ScalarMappable(scale, "cividis"), cax=bar)
         figure.text(0.1 / width, 1 - 0.1 / height, "mIoU (%) by training set (rows) and test dataset (columns)",
                     fontsize=10.5, fontweight="bold", va="top")  # fmt: skip
-        figure.text(0.1 / width, 0.08 / height, note, fontsize=7.5, color=INK, va="bottom")
+        figure.text(0.1 / width, 0.08 / height, note, fontsize=NOTE_POINTS, color=INK, va="bottom")
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -73,6 +73,20 @@ def over_repeats(n: int, protocol: Protocol) -> str:
     noun, folds = noun_under(protocol), protocol.split.folds or 0
     of = f"{n} of {folds}" if n < folds else f"{n}"
     return f"Mean ± std over n = {of} {noun}s (std with ddof = 1)." if n > 1 else f"n = 1 {noun}, so no std."
+
+
+def other_counts(counts: Mapping[str, int], n: int) -> str:
+    """Return the names with another number of repeats than ``n``, to stand behind it; blank without any.
+
+    Example:
+        >>> "n = 3" + other_counts({"UNet": 1, "EDANet": 3, "FCN": 1}, 3)
+        'n = 3; n = 1: UNet, FCN'
+    """
+    names: dict[int, list[str]] = {}
+    for name, count in counts.items():
+        if count != n:
+            names.setdefault(count, []).append(name)
+    return "".join(f"; n = {count}: {', '.join(of)}" for count, of in names.items())
 
 
 def folds_of(protocol: Protocol | None) -> dict[str, int]:

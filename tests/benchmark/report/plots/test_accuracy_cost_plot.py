@@ -93,7 +93,7 @@ def test_titles_name_units_and_conventions(drawn: dict[str, Figure]) -> None:
     assert x_title("omc-syn.macs") == "MACs per image (G), 96×96, batch 1"
     assert x_title("omc-syn.fps") == f"FPS ({fake.CPU}, float32, batch 1, 2 threads), 96×96"
     texts = " ".join(text.get_text() for text in drawn["omc-syn.fps"].findobj(Text))
-    assert "n = 3 repeats (ddof = 1); UNet: n = 2" in texts
+    assert "n = 3 repeats (ddof = 1); n = 2: UNet" in texts
 
 
 def test_points_lie_at_the_tables_figures_with_their_deviation_as_bars(study: Path, drawn: dict[str, Figure]) -> None:

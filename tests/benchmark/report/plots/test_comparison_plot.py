@@ -90,7 +90,7 @@ def test_models_stand_by_their_mean_with_their_repeats_and_the_bootstraps_interv
 def test_footnote_names_interval_test_and_n(drawn: dict[str, Figure]) -> None:
     text = said(drawn["omc-syn.comparison"])
     for part in (
-        "two-level bootstrap, percentile, 2,000 draws of repeats (n = 3; UNet: n = 2), then of source frames (4)",
+        "two-level bootstrap, percentile, 2,000 draws of repeats (n = 3; n = 2: UNet), then of source frames (4)",
         "paired t-test over repeats, Holm p ≥ 0.05 over all 55 pairs",
         "8 test images",
         "Protocol: quick",

@@ -11,7 +11,7 @@ from fontTools.subset import Subsetter
 from fontTools.ttLib import TTFont
 from matplotlib.figure import Figure
 
-from benchmark.report.plots.plot_style import FONT, round_ticks, save
+from benchmark.report.plots.plot_style import FONT, NOTE_POINTS, renderer, round_ticks, save, wrapped_note
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_fonts_of_a_pdf_have_glyphs_and_no_rules_for_layout() -> None:
     tables = set().union(*(font.keys() for font in fonts))
     assert tables & {"GDEF", "GPOS", "GSUB", "kern", "glyf"} == {"glyf"}
     assert {"A", "V", "E"} <= {glyph for font in fonts for glyph in font.getGlyphOrder()}
+
+
+@pytest.mark.parametrize(("word", "breaks"), [("WWW", "earlier"), ("iii", "at the characters")])
+def test_lines_of_a_note_are_no_wider_than_their_room(word: str, breaks: str) -> None:
+    lines = wrapped_note(" ".join([word] * 60), 40, 2.0).split("\n")
+    assert " ".join(lines) == " ".join([word] * 60)
+    assert (max(map(len, lines)) < 39) == (breaks == "earlier")
+    figure = Figure((3, 1), dpi=200)
+    drawn = [figure.text(0, 0, line, family=FONT, fontsize=NOTE_POINTS) for line in lines]
+    widest = max(text.get_window_extent(renderer(figure)).width for text in drawn) / 200
+    assert 0.5 < widest <= 2.01  # hinted for the screen
+    assert wrapped_note("W" * 90, 40, 0.01).count("W") == 90  # ends, though nothing fits

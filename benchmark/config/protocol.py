@@ -270,8 +270,10 @@ def load_protocol(source: str | Path, overrides: Iterable[str] = (), *, stored: 
     repeats_are_asked_for = "repeats" in given or ("repeats" in fields and "split.folds" not in given)
     for override in overrides:
         _apply(fields, override)
-    if "training.steps" in given and not any(path.startswith("training.steps_by_model") for path in given):
-        fields["training"].pop("steps_by_model", None)  # a number for all networks replaces a preset's exceptions too
+    for setting in ("lr", "steps"):
+        own = f"{setting}_by_model"
+        if f"training.{setting}" in given and not any(path.startswith(f"training.{own}") for path in given):
+            fields["training"].pop(own, None)  # a number for all networks replaces a preset's exceptions too
     if isinstance(folds := flatten_settings(fields).get("split.folds"), int) and not repeats_are_asked_for:
         fields["repeats"] = folds
     try:

@@ -9,12 +9,15 @@ from pydantic import Field, model_validator
 
 from benchmark.config.setting_types import ByDataset, Count, SettingsModel, Share
 
+LearningRate = Annotated[float, Field(gt=0)]
+
 
 class Training(SettingsModel):
     """Optimisation."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
+    lr_by_model: dict[str, LearningRate] = Field({}, description="exceptions to `lr`, by network")
     momentum: Share = Field(0.9, description="of sgd")
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine", "poly"] = Field(
@@ -61,8 +64,9 @@ class Training(SettingsModel):
         return Path(str(self.encoder_weights)) if named else None
 
     def for_model(self, name: str) -> Self:
-        """Return the settings of a network's training: with its own number of steps, if it has one."""
-        return self.model_copy(update={"steps": self.steps_by_model.get(name, self.steps), "steps_by_model": {}})
+        """Return the settings of a network's training: with its own learning rate and steps, if it has any."""
+        own = {"lr": self.lr_by_model.get(name, self.lr), "steps": self.steps_by_model.get(name, self.steps)}
+        return self.model_copy(update=own | {f"{setting}_by_model": {} for setting in own})
 
     def micro_batch_for(self, dataset: str) -> int:
         """Return the images per forward for a dataset."""

@@ -12,7 +12,7 @@ from benchmark.utils.files import toml_value
 if TYPE_CHECKING:
     from benchmark.config.protocol import Protocol
 
-STEPS = "training.steps_by_model"
+STEPS, LEARNING_RATES = "training.steps_by_model", "training.lr_by_model"
 TABLES = (
     *("input.size_by_dataset", "input.tile_by_dataset", "input.channels_by_dataset"),
     *("training.micro_batch_by_dataset", "data.standin_images_by_dataset"),
@@ -150,16 +150,17 @@ def refuse_for(
 
 
 def refuse_for_networks(networks: Set[str], protocol: Protocol, overrides: Iterable[str]) -> None:
-    """Refuse numbers of steps for networks that a call does not train; a preset's may name others.
+    """Refuse steps and learning rates for networks that a call does not train; a preset's may name others.
 
     Raises:
         UserError: names the first such setting and the remedy.
     """
-    names = ", ".join(sorted(networks))
+    names, training = ", ".join(sorted(networks)), protocol.training
     reasons = {
-        f"{STEPS}.{name}": f"{name!r} is no network of this call{did_you_mean(name, sorted(networks))} (networks: "
+        f"{table}.{name}": f"{name!r} is no network of this call{did_you_mean(name, sorted(networks))} (networks: "
         f"{names}); correct the name or leave it out"
-        for name in protocol.training.steps_by_model.keys() - networks
+        for table, own in ((STEPS, training.steps_by_model), (LEARNING_RATES, training.lr_by_model))
+        for name in own.keys() - networks
     }
     _refuse(flags_by_path(overrides), reasons)
 
@@ -170,7 +171,7 @@ def flags_by_path(overrides: Iterable[str]) -> dict[str, str]:
     for override in overrides:
         path, _, text = (part.strip() for part in override.partition("="))
         value = toml_value(text)
-        is_table = path in (*TABLES, BY_LAYER, STEPS) and isinstance(value, dict)
+        is_table = path in (*TABLES, BY_LAYER, STEPS, LEARNING_RATES) and isinstance(value, dict)
         names = [f"{path}.{name}" for name in value] if is_table else [path]
         given |= dict.fromkeys(names, f"--set {override!r}")
     return given

@@ -228,16 +228,19 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMES])}{more}" + (f" ({len(names)})" if len(names) > 2 else "")
 
 
+def _by_model(own: Mapping[str, float]) -> str:
+    return f" ({', '.join(f'{value:g} for {display(name)[0]}' for name, value in own.items())})" * bool(own)
+
+
 def _protocol(protocol: Protocol, *, merged: bool) -> Iterator[str]:
     training = protocol.training
     length = counted(training.steps, "step") if training.steps else f"at most {counted(training.epochs, 'epoch')}"
-    if training.steps_by_model:
-        own = (f"{steps} for {display(name)[0]}" for name, steps in training.steps_by_model.items())
-        length += f" ({', '.join(own)})"
+    length += _by_model(training.steps_by_model)
+    rate = f"{training.lr:g}{_by_model(training.lr_by_model)}"
     patience = (
         f", stopped after {counted(training.patience, 'validation')} without improvement" if training.patience else ""
     )
-    yield f"{protocol.name}: {training.optimizer} at {training.lr:g}, batch {training.batch}, {length}{patience};"
+    yield f"{protocol.name}: {training.optimizer} at {rate}, batch {training.batch}, {length}{patience};"
     sizes = {"": protocol.input.size} | dict(protocol.input.size_by_dataset)
     inputs = ", ".join(f"{size}×{size}{f' for {name}' * bool(name)}" for name, size in sizes.items())
     folds = f" into {protocol.split.folds} folds" * bool(protocol.split.folds)

@@ -130,8 +130,9 @@ def test_sizes_follow_the_dataset_and_its_standin() -> None:
 def test_overrides_reach_their_field(override: str, path: str, value: object) -> None:
     protocol = load_protocol("quick", [override])
     assert at(protocol, path) == value
-    rest = {p: v for p, v, _ in describe(protocol) if p != path}
-    assert rest == {p: v for p, v, _ in describe(load_protocol("quick")) if p != path}
+    changed = {path, "training.lr_by_model"} if path == "training.lr" else {path}  # ends the preset's exceptions too
+    rest = {p: v for p, v, _ in describe(protocol) if p not in changed}
+    assert rest == {p: v for p, v, _ in describe(load_protocol("quick")) if p not in changed}
 
 
 def test_later_overrides_win_and_entries_of_a_table_can_be_unset() -> None:
@@ -286,7 +287,8 @@ CHANGES = {
     "training.crops": "block", "training.poly_power": 2, "training.warmup": 0.5,
     "training.clip_norm": 0.5, "training.ema": 0.5, "training.weight_decay": 0.5, "training.schedule": "cosine",
     "training.batch": 2, "training.micro_batch": 1, "training.micro_batch_by_dataset": "{omc=1}",
-    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,hrnet=50,fcn=12,unet=12}",
+    "training.epochs": 7, "training.steps": 7, "training.steps_by_model": "{esnet=7,fcn=12,unet=12}",
+    "training.lr_by_model": "{hrnet=0.5}",
     "training.validate_every": 7, "training.patience": 7,
     "training.min_delta": 0.5, "training.augmentation": "flips_turns", "training.mixed_precision": "off",
     "training.norm_reestimation_batches": 7, "training.encoder_weights": "imagenet", "loss.bce": 0.7, "loss.dice": 0.7,
@@ -321,8 +323,8 @@ def test_digest_follows_every_setting_that_changes_a_number(path: str, install_l
     ignored = path.split(".")[0] in ("name", "repeats", "efficiency", "report")
     assert (before.digest() == after.digest()) is ignored
     differences = [line for line in protocol_differences(before, after) if not line.startswith("extensions.")]
-    if path == "training.steps":  # ends the preset's exceptions too
-        differences = [line for line in differences if not line.startswith("training.steps_by_model")]
+    if path in ("training.steps", "training.lr"):  # ends the preset's exceptions too
+        differences = [line for line in differences if not line.startswith(f"{path}_by_model")]
     assert [line.partition(":")[0].startswith(path) for line in differences] == ([] if ignored else [True])
 
 
@@ -330,10 +332,11 @@ def test_differences_name_both_values() -> None:
     changed = load_protocol("quick", ["training.lr=0.5", "training.steps=none"])
     assert protocol_differences(load_protocol("quick"), changed) == [
         "training.lr: 0.002 -> 0.5",
+        "training.lr_by_model.hrnet: 0.0001 -> none",
         "training.steps: 20 -> none",
         *(
             f"training.steps_by_model.{name}: {steps} -> none"
-            for name, steps in (("esnet", 75), ("fcn", 12), ("hrnet", 50), ("unet", 12))
+            for name, steps in (("esnet", 75), ("fcn", 12), ("unet", 12))
         ),
     ]
     assert protocol_differences(load_protocol("paper"), load_protocol("paper", ["input.size_by_dataset.omc=64"])) == [
@@ -371,8 +374,14 @@ def test_study_of_the_first_release_keeps_its_determinism(tmp_path: Path, old: s
     assert result.determinism == new
 
 
-def test_own_steps_of_networks_end_where_a_number_for_all_is_typed() -> None:
+def test_own_steps_and_rates_of_networks_end_where_a_number_for_all_is_typed() -> None:
     preset = load_protocol("quick").training
+    assert preset.for_model("hrnet").lr == preset.lr_by_model["hrnet"] < preset.lr == preset.for_model("unet").lr
+    assert load_protocol("quick", ["training.lr=0.5"]).training.for_model("hrnet").lr == 0.5
+    rates = load_protocol("quick", ["training.lr=0.5", "training.lr_by_model.unet=0.25"]).training
+    assert [rates.for_model(name).lr for name in ("unet", "edanet")] == [0.25, 0.5]
+    with pytest.raises(UserError, match=r"training\.lr_by_model\.unet=0.*greater than 0"):
+        load_protocol("paper", ["training.lr_by_model.unet=0"])
     assert (
         preset.for_model("esnet").steps
         == preset.steps_by_model["esnet"]

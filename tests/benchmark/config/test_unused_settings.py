@@ -91,6 +91,7 @@ CASES = {
     "training.epochs": Case("1", beside=("training.steps=none", "training.epochs=2")),
     "training.steps": Case("3"),
     "training.steps_by_model": Case("{tinynet=3}"),
+    "training.lr_by_model": Case("{tinynet=0.1}"),
     "training.validate_every": Case("1", "training"),
     "training.patience": Case("1", "training", ("training.validate_every=1", "training.min_delta=9")),
     "training.min_delta": Case("9"),

@@ -146,10 +146,12 @@ def test_dry_run_tells_the_state_of_every_run_and_then_what_run_would_say(call: 
     assert re.search(r"Estimated time: about \d+ s \(from times of earlier runs on this machine\)", out)
     assert re.search(r"Estimated memory: \d+ MB for 1 run at a time, most for tinynet \(from training steps", out)
     assert re.search(r"Estimated disk: \d+ MB in results/quick \(checkpoints ", out)
-    other = ("--set", "training.lr=0.5")
+    other = ("--set", "training.weight_decay=0.5")
     code, out, message = call(*tiny_run(*other, "--dry-run", repeats=3))
     assert code == 2
-    assert "omc-syn tinynet repeat 1: stale (training.lr: 0.002 -> 0.5)\nomc-syn tinynet repeat 2: missing" in out
+    assert (
+        "omc-syn tinynet repeat 1: stale (training.weight_decay: 0.0 -> 0.5)\nomc-syn tinynet repeat 2: missing" in out
+    )
     assert call(*tiny_run(*other, repeats=3)) == (2, "", message)
 
 

@@ -86,9 +86,9 @@ def test_run_that_failed_in_one_study_is_told(original: Path, copy: Path) -> Non
 
 
 def test_all_settings_are_compared_also_those_that_change_no_run(original: Path, copy: Path) -> None:
-    fake.write_protocol(copy, "training.lr=0.5", "repeats=7", "report.reduction=pooled")
+    fake.write_protocol(copy, "training.weight_decay=0.5", "repeats=7", "report.reduction=pooled")
     assert compare_studies(original, copy).sections["settings"] == [
-        "repeats: 3 -> 7", "report.reduction: 'image' -> 'pooled'", "training.lr: 0.002 -> 0.5",
+        "repeats: 3 -> 7", "report.reduction: 'image' -> 'pooled'", "training.weight_decay: 0.0 -> 0.5",
     ]  # fmt: skip
 
 

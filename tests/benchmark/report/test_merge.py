@@ -149,8 +149,8 @@ def test_broken_records_are_named_with_their_study_unless_another_has_the_run(
     ("spoil", "message"),
     [
         (
-            lambda folder: (fake.write_protocol(folder, "training.lr=0.5"), settled(folder)),
-            r"one and two: made under different settings.*: training\.lr: 0\.002 -> 0\.5 \(one -> two\); report them",
+            lambda folder: (fake.write_protocol(folder, "training.weight_decay=0.5"), settled(folder)),
+            r"one and two: made under different settings.*: training\.weight_decay: 0\.0 -> 0\.5 \(one -> two\);",
         ),
         (
             lambda folder: fake.write_protocol(folder, "report.reduction=pooled"),

@@ -283,8 +283,8 @@ def test_run_looks_at_the_studys_settings_once_more_when_it_has_its_claim(
 ) -> None:
     study = make_study(small)
     job = make_plan(study).todo[0]
-    study.store.write_protocol(load_protocol("quick", [*SMALL, "training.lr=0.5"]))
-    refused(job, "training.lr: 0.5 -> 0.002")
+    study.store.write_protocol(load_protocol("quick", [*SMALL, "training.weight_decay=0.5"]))
+    refused(job, "training.weight_decay: 0.5 -> 0.0")
     study.store.write_protocol(small)
     assert isinstance(perform_job(job, silent), Record)
 

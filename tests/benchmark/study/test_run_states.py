@@ -96,10 +96,10 @@ def test_stale_runs_have_reasons_and_come_last_if_not_asked_for(small: Protocol,
     for job in make_plan(study).todo:
         write(study, job)
     study.store.write_protocol(small)
-    other = make_study(load_protocol("quick", [*SMALL, "training.lr=0.5", "repeats=2"]))
+    other = make_study(load_protocol("quick", [*SMALL, "training.weight_decay=0.5", "repeats=2"]))
     result = states(other, make_plan(other, refuse=False))
     assert [(run.model, run.repeat) for run in result] == [(m, n) for m in ("tinynet", "raises") for n in range(3)]
-    assert {(run.state, run.why) for run in result} == {("stale", "training.lr: 0.002 -> 0.5")}
+    assert {(run.state, run.why) for run in result} == {("stale", "training.weight_decay: 0.0 -> 0.5")}
     with pytest.raises(UserError, match=r"6 runs"):
         make_plan(other)
     assert make_plan(other, refuse=False).refusal

@@ -22,7 +22,7 @@ from benchmark.speedup import plain
 from benchmark.speedup.networks import build
 from benchmark.speedup.setting import SpeedupSetting, Way
 
-READY = "norms and ReLU folded, channels last, wide padding apart, attention without its matrix, freed memory kept"
+READY = "norms folded, channels last, wide padding apart, attention without its matrix, freed memory kept"
 
 
 def forward(entry: ModelEntry, size: int, setting: SpeedupSetting) -> SpeedupComparison:

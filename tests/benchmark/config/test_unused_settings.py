@@ -398,3 +398,11 @@ def test_command_line_refuses_what_would_change_nothing(call: Call, root: Path, 
     assert code == 2
     assert "'omd' is no dataset of this study" in err
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("override", ["training.steps_by_model.unt=3", "training.lr_by_model={unt=0.1}"])
+def test_settings_of_networks_that_a_call_does_not_train_are_refused(override: str) -> None:
+    overrides = [override]
+    with pytest.raises(UserError, match=r"by_model.*'unt' is no network of this call.*unet.*correct the name"):
+        unused_settings.refuse_for_networks({"unet", "fcn"}, load_protocol("quick", overrides), overrides)
+    unused_settings.refuse_for_networks({"unet"}, load_protocol("quick"), [])  # a preset's may name others

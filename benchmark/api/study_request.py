@@ -146,7 +146,13 @@ class StudyRequest:
         reference = self.reference
         if reference is not None:
             earlier = [path.name for path in model_folders(folder)]
-            reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
+            try:
+                reference = check_method(reference, dict.fromkeys([*(entry.name for entry in entries), *earlier]))
+            except UserError:
+                for entry in entries:  # a misspelt class is a network of another name: that is the fault to tell
+                    if entry.family == "user":
+                        entry.load()
+                raise
         protocol = specs.fit(protocol, list(choose(selection.names, self.data_root).values()))
         cache = self.cache or self.data_root / ".cache"
         hashes = HashCache(cache / "hashes.json")

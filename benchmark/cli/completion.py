@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ def protocols(incomplete: str) -> list[str]:
 
 
 def studies(ctx: Any, incomplete: str) -> list[str]:
-    """Complete the name of a study below ``--results``; the shell completes paths itself."""
+    """Complete the name of a study, but of no merged report, below ``--results``; the shell completes paths itself."""
     root = Path(ctx.params.get("results") or "results")
-    return sorted(path.name for path in root.glob("[!.]*/") if path.name.startswith(incomplete))
+    folders = (path for path in root.glob("[!.]*/") if path.name.startswith(incomplete))
+    return sorted(path.name for path in folders if not set(os.listdir(path)) <= {"report", "report-redacted"})
 
 
 def metrics(incomplete: str) -> list[str]:

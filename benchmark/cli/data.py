@@ -25,13 +25,15 @@ app = typer.Typer(help="Synthesize, prepare, verify and show datasets.", no_args
 
 OF_LAYOUTS = ("layers", "nm_per_pixel", "cell", "appearance", "target")  # flags that no stand-in has
 
-Name = Annotated[str, typer.Argument(help="omc, miic, hy5syn, omv, NAME-syn, or a dataset of your own.")]
+Name = Annotated[str, typer.Argument(help="A dataset of `list datasets`, its stand-in (NAME-syn), or one of your own.")]
 
 
 @app.command(cls=Verb)
 def synthesize(
     context: typer.Context,
-    dataset: Annotated[str | None, typer.Option("--datasets", help="A stand-in: omc, miic, hy5syn or omv.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--datasets", help="A stand-in: omc, miic, hy5syn, omv or t84c.")
+    ] = None,
     layout: Annotated[
         str | None, typer.Option(help="A real layout instead of a stand-in: a GDS or OASIS file, or sky130.")
     ] = None,

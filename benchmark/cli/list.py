@@ -54,7 +54,7 @@ def list_(
     elif topic == "models":
         console.print(_models(names, verbose))
     elif topic == "metrics":
-        console.print(_metrics(verbose))
+        console.print(_definitions(console.width) if verbose else _metrics())
     elif verbose:
         console.print(_settings(console.width))
     else:
@@ -197,12 +197,14 @@ def _settings(width: int) -> str:
         values = [f"{preset} {row[1]}" for preset, row in zip(PRESETS, rows, strict=True)]
         if len({row[1] for row in rows}) == 1:
             values = [f"all presets {value}"]
-        lines = [
-            textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
-            for text in (meaning, "; ".join(values))
-        ]
-        paragraphs.append("\n".join([path, *lines]))
+        paragraphs.append(_paragraph(path, (meaning, "; ".join(values)), width))
     return "\n\n".join(paragraphs)
+
+
+def _paragraph(title: str, texts: Sequence[str], width: int) -> str:
+    """Return a title and texts below it, wrapped to a width."""
+    wrapped = (textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ") for text in texts)
+    return "\n".join([title, *wrapped])
 
 
 def describe(chosen: Protocol) -> list[tuple[str, str, str]]:
@@ -244,16 +246,27 @@ def _type_name(annotation: Any) -> str:
     return f"{name}[{', '.join(_type_name(argument) for argument in arguments)}]" if arguments else name
 
 
-def _metrics(verbose: bool) -> Table:
-    from benchmark import metrics
+def _metrics() -> Table:
+    table = _table("name", "shown as", "unit", "better")
+    for entry in _metrics_and_costs():
+        table.add_row(entry.name, entry.display, METRIC_UNITS.get(entry.unit, entry.unit), _better(entry))
+    return table
+
+
+def _definitions(width: int) -> str:
+    """Return a paragraph for every metric and cost, wrapped to a width."""
+    paragraphs = []
+    for entry in _metrics_and_costs():
+        facts = filter(None, [entry.display, METRIC_UNITS.get(entry.unit, entry.unit), _better(entry)])
+        paragraphs.append(_paragraph(f"{entry.name}: {', '.join(facts)}", [entry.definition], width))
+    return "\n\n".join(paragraphs)
+
+
+def _metrics_and_costs() -> list[Metric | Cost]:
+    from benchmark.metrics import METRICS
     from benchmark.records.costs import COSTS
 
-    table = _table("name", "shown as", "unit", "better", *(["definition"] if verbose else []))
-    entries: list[Metric | Cost] = [*metrics.METRICS.values(), *COSTS.values()]
-    for entry in entries:
-        unit = METRIC_UNITS.get(entry.unit, entry.unit)
-        table.add_row(entry.name, entry.display, unit, _better(entry), *([entry.definition] if verbose else []))
-    return table
+    return [*METRICS.values(), *COSTS.values()]
 
 
 def _better(entry: Metric | Cost) -> str:
@@ -277,9 +290,10 @@ def explain(
 
     console = open_console()
     width = min(console.width, 100)
-    entries: list[Metric | Cost] = [*metrics.METRICS.values(), *COSTS.values()]
     known = dict.fromkeys([*metrics.METRICS, *COSTS, *(cost.topic for cost in COSTS.values())])
-    shown = {entry.display.casefold(): entry.name for entry in entries} | {key.casefold(): key for key in known}
+    shown = {entry.display.casefold(): entry.name for entry in _metrics_and_costs()} | {
+        key.casefold(): key for key in known
+    }
     name = shown.get(name.casefold(), name)  # tables print mIoU for miou
     costs = [cost for cost in COSTS.values() if name in (cost.name, cost.topic)]
     if name in metrics.METRICS:

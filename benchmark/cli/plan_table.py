@@ -190,25 +190,29 @@ def _memory(memory: RunMemory, hardware: Hardware) -> list[str]:
     return lines
 
 
-def too_long(seconds: float, flags: Sequence[str], overrides: Sequence[str]) -> str:
+def too_long(seconds: float, protocol: str, flags: Sequence[str], overrides: Sequence[str]) -> str:
     """Warn of days or weeks on a CPU and name the commands that take minutes or hours.
 
     Args:
         seconds: estimate of the study.
+        protocol: what was asked for; it is not proposed again.
         flags: the user's own flags of ``run``, without the protocol and its settings.
         overrides: values of ``--set``; a proposal leaves them out if its protocol refuses them.
     """
 
-    def proposal(protocol: str) -> str:
+    proposals = []
+    for preset, when in {"quick": "in minutes", "small": "after hours"}.items():
+        if preset == protocol:
+            continue
         try:
-            load_protocol(protocol, overrides)
+            load_protocol(preset, overrides)
             settings = list(itertools.chain.from_iterable(("--set", override) for override in overrides))
         except UserError:
             settings = []
-        return shlex.join(["python", "-m", "benchmark", "run", *flags, *settings, "--protocol", protocol])
-
+        later = " (later with your settings)" * bool(settings)
+        command = shlex.join(["python", "-m", "benchmark", "run", *flags, *settings, "--protocol", preset])
+        proposals.append(f"{when}{later} with `{command}`")
     return (
-        f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results in minutes with "
-        f"`{proposal('quick')}`, or after hours with `{proposal('small')}`; or add --yes to start anyway (Ctrl-C is "
-        "safe: the same command goes on)"
+        f"on this CPU the study would take about {duration(seconds)}. Use a GPU; or see results "
+        f"{', or '.join(proposals)}; or add --yes to start anyway (Ctrl-C is safe: the same command goes on)"
     )

@@ -97,7 +97,10 @@ def report(
         if present and not redact:
             raise UserError(f"{flag}: is for reports that leave the house; add --redact, or leave it out")
     if check and zipped:
-        raise UserError("--check with --zip: compares the folder of a report; leave out one or the other")
+        raise UserError(
+            "--check with --zip: compares the folder of a report, which holds the files of the zip; write it with the "
+            "same --rename and without --zip, then check that"
+        )
     new_names = read_new_names(rename) if rename else {}
     named = [find_study(results, text, "STUDY") for text in studies]
     folders = list({folder.resolve(): folder for folder in named}.values())

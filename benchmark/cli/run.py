@@ -176,7 +176,7 @@ def run(
         console.print(planned.engine.line)
     if planned.takes_too_long and not yes:
         words = words_given(context, without={"protocol", "set_", "dry_run", "yes"})
-        warning = too_long(plan.seconds, words, set_ or [])
+        warning = too_long(plan.seconds, request.protocol, words, set_ or [])
         if not dry_run:
             raise UserError(warning)
         console.print(warning)

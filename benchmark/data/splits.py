@@ -327,7 +327,7 @@ def _by_blocks(dataset: str, tiles: Sequence[Tile], settings: Split, seed: int) 
         more = f" (and {len(short) - 1} more such)" if len(short) > 1 else ""
         raise UserError(
             f"{dataset}: split.unit=block needs {needed} stripes of tiles in each frame, gaps included; "
-            f"frame {short[0]!r} {reason}{more}"
+            f"frame {short[0]!r} {reason}{more}; a smaller input.size makes more of them"
         )
     parts: list[str | None] = [None] * len(tiles)
     for name, ordered in stripes.items():

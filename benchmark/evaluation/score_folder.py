@@ -187,7 +187,7 @@ def _conventions(settings: ScoreSettings, scored: Scored) -> list[str]:
     if of_nets:
         left_out = faults_in_words(sum(of_nets, Counter()))
         rule = describe_net_limits(settings.evaluation)
-        lines.append(rule + f" By this rule, {left_out} are left out here." * bool(left_out))
+        lines.append(rule + f" Left out here by this rule: {left_out}." * bool(left_out))
     return lines
 
 

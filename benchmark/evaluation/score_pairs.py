@@ -184,9 +184,12 @@ def _scan(settings: ScoreSettings, layer: str) -> Scan:
         if not count:
             prefix = PROBABILITY if flag == "prediction" and settings.threshold is not None else PREFIXES[flag]
             of_layers = f", or a folder {prefix}{layer}/" if len(settings.layers) > 1 else ""
+            inner = [path.parent for path in folders[flag].glob("*/*") if path.suffix.lower() in label_suffixes()]
             raise UserError(
                 f"--{flag} {folders[flag]}: no masks; expected files that end in "
                 f"{', '.join(sorted(label_suffixes()))}{of_layers}"
+                + f" (there are some in {', '.join(sorted(map(str, set(inner))))})"
+                * bool(inner)
             )
     for fault in scan.faults:
         raise UserError(fault)

@@ -30,11 +30,15 @@ class Figures:
     def __init__(self, study: Path, device: str) -> None:
         self.study, self.device = study, device
 
-    def of(self, entry: ModelEntry, size: int) -> EfficiencyRecord | None:
-        """Return float32 figures of a network's present code on this model of device, at the nearest area to size²."""
+    def of(self, entry: ModelEntry, size: int, *, timed: bool = False) -> EfficiencyRecord | None:
+        """Return float32 figures of a network's present code on this model of device, at the nearest area to size².
+
+        Those that other load hindered have good memory, but times up to a hundred times too long: ``timed`` skips them.
+        """
         files = self._files(f"{glob.escape(entry.name)}.*.{self.device.partition(':')[0]}.float32.json")
         name = device_name(self.device)
         records = [record for _, record in files if is_of(record, entry) and record.device_name == name]
+        records = [record for record in records if not (timed and record.hindered)]
         return min(records, key=lambda of: (abs(of.height * of.width - size**2), bool(of.hindered)), default=None)
 
     def of_machine(self) -> list[EfficiencyRecord]:

@@ -295,6 +295,8 @@ def read_study(folder: Path, tell: Callable[[str], None] = lambda sentence: None
     comparisons = tuple(_filed(SpeedupComparison, file) for file in stored_files(folder, "bench/[!.]*.json"))
     if protocol is None:
         if not efficiency and not comparisons:
+            if (folder / "report").is_dir():
+                raise UserError(f"{folder}: holds no runs, only the report of other studies; name these instead")
             raise UserError(f"{store.protocol_file}: no such file; expected a folder that `benchmark run` made")
         return StudyResults(None, (), {}, efficiency, comparisons=comparisons, networks=read_networks(folder))
     records, broken = store.survey()

@@ -118,8 +118,8 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         studies: names of the study or, if it is merged, of all studies.
 
     Raises:
-        UserError: a name that no dataset, study and protocol has, a new name that another one keeps, or a name that
-            would keep an old one in another spelling.
+        UserError: a name that no dataset, study and protocol has, a new name that another one keeps, a name that
+            would keep an old one in another spelling, or one that hides or claims that a dataset is synthetic.
     """
     known = {*_datasets(study), *studies, *study.sources}
     known |= {comparison.study for comparison in study.comparisons if comparison.study}
@@ -132,6 +132,14 @@ def rename_study(study: StudyResults, names: Mapping[str, str], studies: Iterabl
         )
     if taken := [new for old, new in names.items() if new != old and new in known - set(names)]:
         raise UserError(f"--rename: {taken[0]!r} is the name of another dataset or study; choose a new one")
+    for old in sorted(_datasets(study) & set(names)):
+        if old.endswith(SUFFIX) != names[old].endswith(SUFFIX):
+            is_drawn = (
+                f"is synthetic; expected a new name that ends in {SUFFIX}"
+                if old.endswith(SUFFIX)
+                else (f"is not synthetic; expected a new name that does not end in {SUFFIX}")
+            )
+            raise UserError(f"--rename: {old} = {names[old]!r}: {old} {is_drawn}")
     for name in sorted(known - set(names)):
         rest = _pattern(names).sub("", name)
         if left := [old for old in names if re.search(rf"(?<![^\W\d_]){re.escape(old)}(?![^\W\d_])", rest, re.I)]:

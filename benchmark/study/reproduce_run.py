@@ -16,7 +16,7 @@ from benchmark.data.tasks import Task
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.records.own_networks import select_networks
 from benchmark.records.run_record import Record
-from benchmark.records.store import Store, read_record
+from benchmark.records.store import RECORD, Store, read_record
 from benchmark.runs.staleness import changed_parts
 from benchmark.study.plan import Plan, make_plan
 from benchmark.study.study import Study
@@ -34,14 +34,15 @@ class Original:
 
     @classmethod
     def read(cls, file: Path) -> Original:
-        """Read a record.
+        """Read a record, named by its file or its folder.
 
         Raises:
             UserError: no valid record, or the run did not finish.
         """
+        file = file / RECORD if file.is_dir() else file
         record = read_record(file)
         if record is None:
-            raise UserError(f"--reproduce {file}: no such file; expected the record.json of a run")
+            raise UserError(f"--reproduce {file}: no such file; expected the record.json of a run, or its folder")
         if record.status != "ok":
             kind = f", {record.failure.kind}" if record.failure else ""
             raise UserError(f"--reproduce {file}: the run has no numbers ({record.status}{kind}); name a finished one")

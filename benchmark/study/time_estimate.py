@@ -113,7 +113,7 @@ class Costs:
     def _forward(self, entry: ModelEntry, size: int, threads: int) -> tuple[float, Basis]:
         """Return the seconds of a forward of one image, and their source."""
         kind = self.hardware.kind
-        if (record := self.figures.of(entry, size)) is not None:
+        if (record := self.figures.of(entry, size, timed=True)) is not None:
             # With fewer threads than the measurement, a forward counts as slower in proportion.
             slower = max(record.threads / threads, 1.0) if kind == "cpu" else 1.0
             return record.latency.p50_ms / 1000 * size**2 / (record.height * record.width) * slower, "latencies"

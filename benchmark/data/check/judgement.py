@@ -156,7 +156,8 @@ def judge_split(
             return "move them to one part"
         partial = protocol.input.partial_tiles
         helping = ways(cut, settings, lambda other: fits(leaks_of(other)), partial=partial, costly=False)
-        return f"use {helping}" if helping else "bring other images: no split of these keeps them apart"
+        stripes = ", or cut large frames into stripes with --protocol open" * partial
+        return f"use {helping}" if helping else f"no split of these keeps them apart: bring other images{stripes}"
 
     findings: dict[str, Finding] = {}
     if across:

@@ -113,6 +113,7 @@ def to_html(
         broken=[(broken.run, _reason(broken.reason)) for broken in study.broken],
         environments=origin.environments(study),
         commands=origin.commands(study, name, reference),
+        merged=bool(study.sources),
         bibtex=origin.software(study) + "\n" + bibliography.bibtex(used),
         downloads=_downloads(files),
         titles={table.name: table.title for table in tables}

@@ -61,14 +61,39 @@ def wrapped(text: str, width: int) -> str:
 
 def wrapped_note(text: str, characters: int, inches: float, points: float = NOTE_POINTS) -> str:
     """Break a note into lines of so many characters, or of fewer where wide letters would pass so many inches."""
-    font = FontProperties(family=FONT, size=points)
 
     def fits(line: str) -> bool:
-        width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=False)
-        return float(width) <= 72 * inches
+        return text_inches(line, points) <= inches
 
     while not all(map(fits, (lines := wrapped(text, characters)).split("\n"))) and characters > 1:
         characters -= 1
+    return lines
+
+
+def text_inches(line: str, points: float) -> float:
+    """Return the width of a line of text."""
+    font = FontProperties(family=FONT, size=points)
+    width, _, _ = text_to_path.get_text_width_height_descent(line, font, ismath=False)
+    return float(width) / 72
+
+
+def legend_lines(handles: Sequence[Artist], inches: float, points: float, around: float) -> list[list[Artist]]:
+    """Break the entries of a legend into lines of so many inches.
+
+    Args:
+        handles: of one line, if that were wide enough.
+        inches: width of a line.
+        points: size of the letters.
+        around: what an entry takes beside its text, in sizes of the letters: mark and gaps.
+    """
+    lines, used = list[list[Artist]](), inches
+    for handle in handles:
+        width = text_inches(str(handle.get_label()), points) + around * points / 72
+        if used + width > inches:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(handle)
+        used += width
     return lines
 
 

@@ -15,6 +15,7 @@ from benchmark.report.plots.plot_style import (
     NOTE_POINTS,
     SIZE_INCHES,
     drawable,
+    legend_lines,
     renderer,
     tag,
     wrapped,
@@ -25,7 +26,8 @@ from benchmark.report.tables.render import Row
 ROW_INCHES = 0.27
 NAME_WIDTH = 26  # characters of a line of a name; two lines fit into a row
 FOOTNOTE_WIDTH = 120  # characters from edge to edge
-TOP_INCHES, LEGEND_INCHES = 0.38, 0.18
+TOP_INCHES, LEGEND_INCHES, LEGEND_POINTS = 0.38, 0.18, 7.8
+AROUND = 2 + 0.5 + 1.2  # a legend's mark, and the gaps behind it and behind its text, in sizes of its letters
 MARGIN_INCHES = 0.12
 
 
@@ -39,11 +41,13 @@ def frame(
     Args:
         title: above all.
         rows: from the top.
-        legend: handles, line by line.
+        legend: handles, line by line; a long line is broken.
         footnote: below all, wrapped here.
         right_inches: free space on the right of the axes.
     """
-    lines = wrapped_note(footnote, FOOTNOTE_WIDTH, SIZE_INCHES[0] - MARGIN_INCHES)
+    room = SIZE_INCHES[0] - MARGIN_INCHES
+    lines = wrapped_note(footnote, FOOTNOTE_WIDTH, room)
+    legend = [line for handles in legend for line in legend_lines(handles, room, LEGEND_POINTS, AROUND)]
     bottom = 0.42 + LINE_INCHES * (lines.count("\n") + 2)
     top = TOP_INCHES + LEGEND_INCHES * len(legend)
     width, height = SIZE_INCHES[0], bottom + ROW_INCHES * len(rows) + top
@@ -67,7 +71,7 @@ def frame(
     figure.text(edge, 1 - 0.1 / height, drawable(title), fontsize=10.5, fontweight="bold", va="top")
     for number, handles in enumerate(legend):
         figure.legend(
-            handles=list(handles), loc="upper left", frameon=False, fontsize=7.8, ncols=max(1, len(handles)),
+            handles=list(handles), loc="upper left", frameon=False, fontsize=LEGEND_POINTS, ncols=len(handles),
             bbox_to_anchor=(edge, 1 - (0.3 + LEGEND_INCHES * number) / height),
             borderaxespad=0, borderpad=0.2, columnspacing=1.2, handletextpad=0.5,
         )  # fmt: skip

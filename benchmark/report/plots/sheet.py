@@ -16,13 +16,14 @@ from PIL import Image, ImageFont
 
 from benchmark.data.check.contact_sheet import FONT, fit, shorten
 from benchmark.data.formats.images import UInt8Array
-from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, wrapped_note
+from benchmark.report.plots.plot_style import DPI, INK, STYLE, drawable, legend_lines, wrapped_note
 
 # Lengths in pixels of the PNG. Seven cells are as wide as A4 is long at 200 dpi, and two rows of them as high as it is
 # wide: eleven networks beside the image, the truth and a method without training.
 CELL, GAP, MARGIN = 316, 14, 14
-MOST_COLUMNS, LEAST_COLUMNS = 7, 5  # with fewer, title and legend would not fit
+MOST_COLUMNS, LEAST_COLUMNS = 7, 5  # with fewer, title and legend would not fit well
 HEAD, LINE, AFTER = 100, 23, 6  # title and legend; a line of text above a cell; between a picture and its enlarged part
+LEGEND, AROUND = 28, 1.2 + 0.5 + 1.4  # a line of the legend; an entry's mark and gaps, in sizes of its letters
 DESCENT = 7  # from a text's baseline to the picture below it
 FOOT_LINE, FOOT_CHARACTER = 21, 9.4  # a caption's line; the mean advance of its letters
 SMALL, TINY = 7.2, 6.6  # points
@@ -92,7 +93,7 @@ def part_side(shape: tuple[int, ...]) -> int:
 
 def draw(sheet: Sheet) -> Figure:
     """Draw a sheet."""
-    pictures, legend = sheet.pictures, sheet.legend
+    pictures = sheet.pictures
     shape = pictures[0].pixels.shape
     rows = -(-len(pictures) // MOST_COLUMNS)
     columns = -(-len(pictures) // rows)
@@ -102,24 +103,28 @@ def draw(sheet: Sheet) -> Figure:
     step = lines * LINE + whole.height + AFTER + min(part_side(shape) * zoom_of(shape), whole.width) + GAP
     room = width - 2 * MARGIN
     foot = wrapped_note(sheet.caption, int(room / FOOT_CHARACTER), room / DPI, TINY)
-    height = HEAD + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
+    handles: list[Artist] = [
+        Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
+        for label, colour in sheet.legend
+    ]
+    # The gap behind the last entry of a line may lie beyond the edge.
+    meanings = legend_lines(handles, room / DPI + 1.4 * SMALL / 72, SMALL, AROUND)
+    head = HEAD + LEGEND * (len(meanings) - 1)
+    height = head + rows * step + (foot.count("\n") + 1) * FOOT_LINE + MARGIN
     with matplotlib.style.context(STYLE | {"image.composite_image": False}, after_reset=True):
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
         canvas = _Canvas(figure, width, height)
         canvas.write(MARGIN, 40, _fitting(sheet.title, 10.5, width - 2 * MARGIN, bold=True), 10.5, bold=True)
-        handles: list[Artist] = [
-            Patch(facecolor="#" + bytes(colour).hex(), edgecolor=INK, linewidth=0.4, label=label)
-            for label, colour in legend
-        ]
-        figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - 56 / height), ncols=len(legend),
-            frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4, handletextpad=0.5,
-            handlelength=1.2,
-        )  # fmt: skip
+        for number, line in enumerate(meanings):
+            figure.legend(
+                handles=line, loc="upper left", bbox_to_anchor=(MARGIN / width, 1 - (56 + LEGEND * number) / height),
+                ncols=len(line), frameon=False, fontsize=SMALL, borderaxespad=0, borderpad=0, columnspacing=1.4,
+                handletextpad=0.5, handlelength=1.2,
+            )  # fmt: skip
         for number, picture in enumerate(pictures):
-            left, top = MARGIN + number % columns * (CELL + GAP), HEAD + number // columns * step
+            left, top = MARGIN + number % columns * (CELL + GAP), head + number // columns * step
             _draw_cell(canvas, picture, sheet.corner, left, top, lines)
-        canvas.write(MARGIN, HEAD + rows * step, foot, TINY, colour=INK, va="top")
+        canvas.write(MARGIN, head + rows * step, foot, TINY, colour=INK, va="top")
     return figure
 
 

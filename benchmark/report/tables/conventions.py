@@ -121,7 +121,7 @@ def in_all_tests(counts: Iterable[tuple[int, int]], noun: str) -> str:
 
 
 def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each dataset that stands in for another, or whose images are drawn from a layout."""
+    """Yield a sentence for each dataset that is a layer, or synthetic: a known stand-in, or drawn from a layout."""
     tests = list(dict.fromkeys(datasets))
     for test in tests:
         if layer := layer_of(test):
@@ -129,10 +129,9 @@ def stand_ins(datasets: Iterable[str]) -> Iterator[str]:
     for name in dict.fromkeys(map(dataset_of, tests)):
         base = name.removesuffix(SUFFIX)
         if name != base:
-            description = (
-                f"the synthetic stand-in for {base}" if base in KNOWN else f"synthetic, drawn from the layout {base}"
-            )
-            yield f"{name} is {description}."
+            # An unknown one is a layout, or a known one under the name that a redacted report gives it.
+            description = "the synthetic stand-in for" if base in KNOWN else "synthetic, drawn in place of"
+            yield f"{name} is {description} {base}."
 
 
 def origins(runs: Iterable[Run]) -> Iterator[str]:

@@ -64,7 +64,8 @@ def test_shell_completes_verbs_and_values(
     call: Call, monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]
 ) -> None:
     Path("data/mychip").mkdir(parents=True)
-    Path("results/left").mkdir(parents=True)
+    Path("results/left/runs").mkdir(parents=True)
+    Path("results/left+other/report").mkdir(parents=True)  # no study
     monkeypatch.setenv("_BENCHMARK_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))

@@ -71,6 +71,16 @@ def test_every_metric_and_cost_is_listed_and_explained(call: Call) -> None:
         assert "Measured:" in out
 
 
+def test_definitions_are_paragraphs_that_fit_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call("list", "metrics", "-v")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    paragraphs = dict(paragraph.split(":", 1) for paragraph in out.split("\n\n"))
+    for entry in (*metrics.METRICS.values(), *COSTS.values()):
+        assert entry.definition in " ".join(paragraphs[entry.name].split())
+
+
 def test_names_that_tables_print_are_explained_within_the_terminal(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for entry in (*metrics.METRICS.values(), *COSTS.values()):

@@ -46,6 +46,9 @@ def test_own_network_leads_the_report_and_its_study_finds_it_by_name(
     code, out, err = call(*train, "--reference", f"{file}:TinyNet")
 
     assert code == 0, out + err
+    misspelt = [word.replace(":TinyNet", ":TinyNett") for word in train]
+    _, _, err = call(*misspelt, "--reference", "tinynet")
+    assert "'TinyNett' in nets/mine.py is not there; did you mean 'TinyNet'" in err
     assert "\nTiny & Co " in out
     study = Path("results/quick")
     assert json.loads((study / "networks.json").read_text())["tinynet"]["target"] == "../../nets/mine.py:TinyNet"

@@ -188,6 +188,17 @@ def test_commands_that_a_slow_study_is_refused_for_keep_its_flags_and_can_be_cop
     assert "protocol quick" in out
 
 
+def test_protocol_that_is_too_slow_is_not_proposed_again(call: Call) -> None:
+    settings = ("--set", "training.steps=1000000")
+    code, _, err = call(
+        "run", "--models", "unet", "--datasets", "omc", "--device", "cpu", "--protocol", "small", *settings
+    )
+    assert code == 2
+    assert "or see results in minutes (later with your settings) with `" in err
+    assert "--set training.steps=1000000 --protocol quick`; or add --yes" in err
+    assert "--protocol small" not in err
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_split_that_cannot_be_filled_is_refused_before_any_image_is_decoded(
     call: Call, monkeypatch: pytest.MonkeyPatch, packed: bool

@@ -193,10 +193,16 @@ def test_several_studies_become_one_report_beside_them_which_is_checked_in_any_o
     assert "results/other+quick/report/tables/custom.tex" in out
     assert tables("other+quick").keys() >= {"accuracy.md", "custom.csv"}
     assert b"Merged from the studies other, quick." in tables("other+quick")["accuracy.md"]
+    page = Path("results/other+quick/report/index.html").read_text("utf-8")
+    assert "This command merges the studies again." in page
+    assert "These commands repeat the whole study" not in page
     assert call("report", "other", "quick", "--check")[0] == 0
     (Path("results/other+quick/report") / "tables/methods.tex").unlink()
     code, out, _ = call("report", "quick", "other", "--check")
     assert (code, out) == (1, "results/other+quick/report/tables/methods.tex: missing\n")
+    code, _, err = call("report", "other+quick", "--check")
+    assert code == 2
+    assert "results/other+quick: holds no runs, only the report of other studies; name these instead" in err
     assert call("report", "other", "quick", "quick", "--study", "all")[0] == 0
     assert tables("all")["accuracy.csv"] == tables("other+quick")["accuracy.csv"]
     assert {

@@ -79,7 +79,7 @@ def test_images_that_are_frames_of_one_tile_are_drawn_whole() -> None:
     division = split(names, whole)
     assert [len(part) for part in (division.train, division.val, division.test)] == [6, 2, 2]
     assert division == split(names, whole.model_copy(update={"unit": "group"}))
-    with pytest.raises(UserError, match=r"block needs 5 stripes .* frame 'a' has 1"):
+    with pytest.raises(UserError, match=r"block needs 5 stripes .* frame 'a' has 1; a smaller input.size makes more"):
         divide("omc", [*grid("a", 1, 1), *grid("b", 1, 8)], whole, 0)
 
 

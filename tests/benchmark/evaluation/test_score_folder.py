@@ -210,7 +210,7 @@ def test_foreground_that_is_wrong_has_a_colour_though_it_is_no_fault(
     code, out, _ = call(*FLAGS, "--overlay", "faults")
     assert code == 0
     assert rows_of(tmp_path / "out/images.csv")["a"]["shorts"] == "0"
-    assert "By this rule, 1 short, 1 speck are left out here." in " ".join(out.split())
+    assert "Left out here by this rule: 1 short, 1 speck." in " ".join(out.split())
     assert json.loads((tmp_path / "out/summary.json").read_text())["not_counted"]["shorts"] == 1
     picture = np.asarray(Image.open(tmp_path / "faults/a.png"))
     np.testing.assert_array_equal((picture == ONLY_PREDICTED).all(axis=-1), prediction & ~bars)
@@ -309,6 +309,11 @@ def remove_all(folder: str) -> Callable[[Save, np.ndarray], object]:
         (None, ("--ignore", "nowhere"), ("--ignore nowhere: no such folder",)),
         (remove_all("prediction"), (), ("--prediction prediction: no masks", ".png")),
         (remove_all("truth"), (), ("--truth truth: no masks",)),
+        (
+            lambda save, bars: save("predicted/mask/a.png", bars),
+            ("--prediction", "predicted"),
+            ("--prediction predicted: no masks", "(there are some in predicted/mask)"),
+        ),
         (lambda save, bars: save("prediction/z.png", bars), (), ("prediction/z.png: prediction without truth",)),
         (lambda save, bars: save("truth/z.png", bars), (), ("truth/z.png: truth without prediction",)),
         (lambda save, bars: save("truth/b.tif", bars), (), ("another file has the stem 'b'",)),

@@ -18,6 +18,7 @@ from benchmark.records.speedup_record import RuntimeTimes
 from benchmark.report.build import PaperChoice, build
 from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study, rename_study
+from benchmark.report.tables.conventions import stand_ins
 from benchmark.utils.errors import UserError
 from tests.benchmark.conftest import Call
 from tests.benchmark.report import fake
@@ -196,6 +197,15 @@ def test_title_of_studies_of_one_name_holds_no_parent(tmp_path: Path) -> None:
     page = (merged / "report-redacted/index.html").read_text("utf-8")
     assert "<h1>study (1)+study (2)</h1>" in page
     assert "customer" not in page
+
+
+def test_stand_in_stays_one_and_a_real_dataset_becomes_none(study: Path, chip: Path) -> None:
+    renamed = rename_study(read_study(study), {"omc-syn": "chip-a-syn"}, ["quick"])
+    assert list(stand_ins(renamed.references)) == ["chip-a-syn is synthetic, drawn in place of chip-a."]
+    with pytest.raises(UserError, match=r"omc-syn is synthetic; expected a new name that ends in -syn"):
+        rename_study(read_study(study), {"omc-syn": "chip-a"}, ["quick"])
+    with pytest.raises(UserError, match=r"falcon is not synthetic; expected a new name that does not end in -syn"):
+        rename_study(read_study(chip), {"falcon": "chip-syn"}, ["falcon-lab"])
 
 
 def test_both_names_of_a_linked_study_are_replaced(chip: Path) -> None:

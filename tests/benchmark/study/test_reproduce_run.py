@@ -70,6 +70,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_same_run_is_identical_and_the_original_stays_as_it_is(file: Path, cache: Path, tmp_path: Path) -> None:
     before = contents(file.parents[4])
+    assert Original.read(file.parent) == Original.read(file)
     outcome = repeat(file, cache, tmp_path)
     assert outcome.identical
     assert (outcome.figures, outcome.images, outcome.tested, outcome.notes) == ([], {"omc-syn": 0}, {"omc-syn": 2}, [])

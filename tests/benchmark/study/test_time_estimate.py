@@ -82,6 +82,16 @@ def test_latencies_at_another_size_are_scaled_with_the_area(make: MakeStudy) -> 
     assert make_plan(study).seconds == pytest.approx(REPEATS * IMAGES * 3 * nearer + MEASURING_S)
 
 
+def test_hindered_latencies_are_no_basis(make: MakeStudy) -> None:
+    study = make()
+    figures(study, "busy", hindered=("the processor was taken away for 60% of the time",))
+    assert make_plan(study).basis == "macs"
+    forward = figures(study, "profile", size=64)  # farther, and unhindered
+    plan = make_plan(study)
+    assert plan.basis == "latencies"
+    assert plan.seconds == pytest.approx(REPEATS * IMAGES * 3 * forward / 4 + MEASURING_S)
+
+
 def test_run_with_fewer_threads_than_were_measured_with_is_slower_in_proportion(make: MakeStudy) -> None:
     study = make()
     forward = figures(study, "profile", threads=4)

@@ -188,7 +188,7 @@ def test_set_is_a_dataset_of_the_data_root(call: Call, tmp_path: Path, monkeypat
     assert [spec.name for spec in choose("*-syn", tmp_path / "data").values()].count("bus-syn") == 1
     pack = open_pack(source, protocol, tmp_path / "cache")
     assert pack.images.shape == (10, 64, 64, 1)
-    assert list(stand_ins(["bus-syn"])) == ["bus-syn is synthetic, drawn from the layout bus."]
+    assert list(stand_ins(["bus-syn"])) == ["bus-syn is synthetic, drawn in place of bus."]
     code, _, err = call("data", "synthesize", "--layout", "bus.gds", "--layers", "68/20")
     assert code == 2
     assert "data/bus-syn: exists already" in err
@@ -204,7 +204,7 @@ def test_set_goes_through_a_study(call: Call, tmp_path: Path) -> None:
     assert code == 0, out + err
     assert list((tmp_path / "results/quick/runs/bus-syn").glob("*/0/record.json"))
     page = next((tmp_path / "results/quick/report").rglob("index.html")).read_text("utf-8")
-    assert "bus-syn is synthetic, drawn from the layout bus." in page
+    assert "bus-syn is synthetic, drawn in place of bus." in page
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from benchmark.evaluation.fault_overlay import COLOURS
@@ -37,3 +38,19 @@ def test_page_of_fourteen_cells_shows_pixels_unblurred_and_fits_a4(side: int) ->
         left = sheet.MARGIN + number * (sheet.CELL + sheet.GAP)
         shown = page[top : top + len(enlarged), left : left + len(enlarged)]
         np.testing.assert_array_equal(shown, enlarged)
+
+
+def test_every_meaning_of_a_long_legend_is_inside() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pictures = [sheet.SheetPicture(name, "", (), pixels) for name in ("Image", "Truth", "EDANet")]
+    words = ["right", "predicted, not true", "true, not predicted", "short: joins nets", "open: a net in pieces"]
+    words += ["false: no such net", "missed: a net not found", "ignored"]
+    legend = [(word, COLOURS["open"]) for word in words]
+    figure = sheet.draw(sheet.Sheet("title", pictures, (0, 0), legend, "caption", "x", "x", "hardest"))
+    canvas = plot_style.renderer(figure)
+    figure.draw(canvas)
+    texts = {text.get_text(): text for text in figure.findobj(Text)}
+    ends = [texts[word].get_window_extent(canvas) for word in words]
+    assert all(box.x1 <= figure.bbox.x1 for box in ends)
+    assert ends[-1].y1 <= ends[0].y0  # a second line
+    assert ends[-1].y0 >= texts["Image"].get_window_extent(canvas).y1

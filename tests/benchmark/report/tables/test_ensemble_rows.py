@@ -134,8 +134,8 @@ def test_report_and_its_redacted_form_hold_the_row_and_broken_files_are_named(fo
 def test_names_of_images_and_datasets_are_replaced(folder: Path) -> None:
     redacted = redact_study(read_study(folder))
     assert {name for tested in redacted.ensembles for name in tested.scores.images} == {""}
-    renamed = rename_study(redacted, {"omc-syn": "chip", "omc": "die"}, ["study"])
-    block = next(block for block in scores(renamed, ACCURACY).blocks if block.facts["dataset"] == "chip")
+    renamed = rename_study(redacted, {"omc-syn": "chip-syn", "omc": "die"}, ["study"])
+    block = next(block for block in scores(renamed, ACCURACY).blocks if block.facts["dataset"] == "chip-syn")
     assert [row.key for row in block.rows][1::2][:2] == ["eal_icnet+ensemble", "unet+ensemble"]
 
 

@@ -69,7 +69,7 @@ class Standing:
         contest: the metric, the models and their runs.
         ranked: the models that have a value, from the highest mean.
         alike: groups of them without a shown difference.
-        intervals: model -> 95 % interval of the mean, as fractions; not a number where its repeats saw other images.
+        intervals: model -> 95 % interval of the mean, as fractions; not a number where there is none.
         references: label of a method without training -> its value.
     """
 
@@ -215,10 +215,18 @@ def _figure(standing: Standing) -> Figure:
 
 
 def _interval(contest: Contest, model: str) -> tuple[float, float]:
-    repeats = sorted(contest.values(model))
-    if not contest.same_images([model]):
+    if _why_none(contest, model):
         return math.nan, math.nan
-    return significance.two_level_bootstrap(contest.networks(model, repeats))
+    return significance.two_level_bootstrap(contest.networks(model, sorted(contest.values(model))))
+
+
+def _why_none(contest: Contest, model: str) -> str:
+    """Say why a model has no interval; blank if it has one."""
+    if not contest.same_images([model]):
+        return f"{contest.noun}s saw different images"
+    repeats = contest.values(model)
+    frames = {group for repeat in repeats for group in contest.scores[model][repeat].groups}
+    return f"one {contest.noun} on one source frame has no spread" if len(repeats) == len(frames) == 1 else ""
 
 
 def _draw_row(axes: Axes, height: int, row: Row, standing: Standing) -> None:
@@ -227,7 +235,7 @@ def _draw_row(axes: Axes, height: int, row: Row, standing: Standing) -> None:
     left, right = standing.limits
     artists: list[Artist] = []
     noun = standing.contest.noun
-    interval_text = f"no interval, since its {noun}s saw different images"
+    interval_text = f"no interval, since {_why_none(standing.contest, row.key)}"
     if not math.isnan(interval[0]):
         low, high = (100 * end for end in interval)
         interval_text = f"95 % interval [{low:.2f}, {high:.2f}]"
@@ -327,11 +335,14 @@ def _footnote(standing: Standing) -> str:
     if n < 6:  # the range of n values covers their mean in 1 - 2 / 2^n: below 95 % up to five
         trainings = f"these {n} trainings" if n > 1 else "one training"
         sentences.append(f"The interval is too narrow, since it rests on {trainings} of each model")
-    without = [row.label for row in ranked if math.isnan(standing.intervals[row.key][0])]
-    if len(without) == len(ranked):
-        sentences = [f"Means over n = {n} {noun}s{others}. No intervals, since {noun}s saw different images"]
-    elif without:
-        sentences.append(f"No interval, since its {noun}s saw different images: {', '.join(without)}")
+    without: dict[str, list[str]] = {}
+    for row in ranked:
+        if why := _why_none(contest, row.key):
+            without.setdefault(why, []).append(row.label)
+    if sum(map(len, without.values())) == len(ranked):
+        sentences = [f"Means over n = {counted(n, noun)}{others}. No intervals, since {' or '.join(without)}"]
+    else:
+        sentences += [f"No interval, since {why}: {', '.join(labels)}" for why, labels in without.items()]
     if any(standing.outside(row.key) for row in ranked):
         sentences.append("◀ ▶ with a value: the mean lies beyond the axis")
     if alike.tested:

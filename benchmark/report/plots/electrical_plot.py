@@ -158,10 +158,11 @@ def _footnote(faults: Faults) -> str:
     contest = faults.contest
     counts = {row.label: len(contest.scores[row.key]) for row in faults.ranked}
     n = max(counts.values())
-    others = conventions.other_counts(counts, n)
+    others = conventions.other_counts(counts, n).removeprefix("; ")
+    repeats = counted(n, contest.noun) + (f" ({others})" if others else "")
     images = counted(str(contest.facts["test_images"]), "test image")
     images = f"a fold's test images; in all folds {images}" if contest.noun == "fold" else images
-    sentences = [f"Mean over n = {counted(n, contest.noun)}{others} of counts summed over {images}"]
+    sentences = [f"Mean over n = {repeats} of counts summed over {images}"]
     runs = [run for of_model in contest.scores.values() for run in of_model.items()]
     for column, name in (("nets", "interior nets"), ("via_true", "true vias")):
         sums = ((repeat, scores.sums[column]) for repeat, scores in runs if column in scores.sums)

@@ -166,10 +166,11 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
         "eal_icnet": [[faulty(opens=1, missed=2), faulty(opens=3)], [faulty(opens=1), faulty(opens=1, false=1)]],
         "unet": [[faulty(shorts=1), faulty()]] * 2,
         "fcn": [[faulty(), faulty()]] * 2,
+        "hrnet": [[faulty(shorts=9), faulty()]],
     }
     figure = figures(write_models(tmp_path, models))["omc-syn.electrical"]
 
-    assert names(figure) == ["FCN", "UNet", "EAL-ICNet"]  # fewest first
+    assert names(figure) == ["FCN", "UNet", "EAL-ICNet", "HRNet-W48"]  # fewest first
     result = rectangles(figure)
     assert 0 not in result
     ((short,), stacked) = result[1], result[2]
@@ -177,8 +178,9 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
     # (1 + 3 + 1 + 1) / 2 opens, 2 / 2 missed, 1 / 2 false, one behind the other.
     assert [(patch.get_x(), patch.get_width()) for patch in stacked] == [(0, 3), (3, 1), (4, 0.5)]
     totals = [text.get_text() for text in figure.axes[0].texts]
-    assert totals == ["0.0", "1.0", "4.5"]
-    assert "Mean over n = 2 repeats of counts summed over 2 test images with 18 interior nets" in said(figure)
+    assert totals == ["0.0", "1.0", "4.5", "9.0"]
+    over = "Mean over n = 2 repeats (n = 1: HRNet-W48) of counts summed over 2 test images with 18 interior nets"
+    assert over in said(figure)
     red, (blue, yellow, green) = short, stacked
     assert [to_hex(patch.get_facecolor()).upper() for patch in (blue, red, yellow, green)] == [
         electrical_plot.LOOKS[kind][0] for kind in ("opens", "shorts", "missed", "false")
@@ -244,9 +246,24 @@ def test_models_repeats_of_different_images_have_no_interval(tmp_path: Path) -> 
 
     figure = figures(tmp_path)["omc-syn.comparison"]
 
-    assert "No interval, since its repeats saw different images: UNet" in said(figure)
+    assert "No interval, since repeats saw different images: UNet" in said(figure)
     means = {row.label: statistics.fmean(contest_values(tmp_path, row.key)) for row in block_rows(tmp_path)}
     assert names(figure) == sorted(means, key=lambda label: -means[label])
+
+
+def test_one_repeat_on_one_frame_has_no_interval_and_a_long_legend_stays_inside(tmp_path: Path) -> None:
+    write_models(tmp_path, {"edanet": [[image(3000, 260)]], "contextnet": [[image(3000, 400)]]})
+    (tmp_path / "references").mkdir()
+    for method, counts in {"otsu": image(3000, 20), "kmeans": image(3000, 30), "background": image(0, 3000)}.items():
+        fake.write_counts(tmp_path / f"references/omc-syn.{method}.csv", [counts])
+
+    figure = figures(tmp_path)["omc-syn.comparison"]
+
+    assert "Means over n = 1 repeat. No intervals, since one repeat on one source frame has no spread" in said(figure)
+    assert "95 % interval" not in said(figure)
+    for label in ("Otsu threshold", "k-means", "All background"):
+        assert f"{label} " in said(figure)
+    assert_readable("legend", figure)
 
 
 def block_rows(folder: Path) -> list[accuracy_table.Row]:

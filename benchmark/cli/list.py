@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -50,9 +51,9 @@ def list_(
         raise UserError(f"list {topic} {names!r}: only models are chosen by names; leave {names!r} out")
     console = open_console()
     if topic == "datasets":
-        console.print(_datasets(data_root, verbose))
+        console.print(_datasets(data_root, console.width if verbose else None))
     elif topic == "models":
-        console.print(_models(names, verbose))
+        console.print(_models(names, console.width if verbose else None))
     elif topic == "metrics":
         console.print(_definitions(console.width) if verbose else _metrics())
     elif verbose:
@@ -66,43 +67,46 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        number = column in ("params", "GMAC 512²", "GMAC 1024²", "multiple of")
+        number = column in ("params", "GMAC 512²", "multiple of")
         # A name must stay whole, so that it can be copied.
-        whole = column in ("name", "setting", "params", "GMAC 512²", "GMAC 1024²")
+        whole = column in ("name", "setting", "params", "GMAC 512²")
         table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     return table
 
 
-def _models(names: str | None, verbose: bool) -> Table | str:
+def _models(names: str | None, width: int | None) -> Table | str:
+    """Return a table of networks, or a paragraph of this width for each."""
     from benchmark.config import registry, smp_names
 
-    figures = ("params", "GMAC 512²")
-    short, long = ("shown as", *figures, "family", "multiple of"), (*figures, "GMAC 1024²", "what")
-    table = _table("name", *(long if verbose else short))
+    table = _table("name", "shown as", "params", "GMAC 512²", "family", "multiple of")
     if names is None:
-        entries = [entry for entry in registry.models().values() if verbose or "." not in entry.name]
+        entries = [entry for entry in registry.models().values() if width or "." not in entry.name]
     else:
         entries = registry.select(names, figures=False, most=None)
     if sum(bool(entry.packages) for entry in entries) > smp_names.MOST:  # figures of all would take minutes
         return "\n".join(smp_names.typed(**entry.kwargs) if entry.packages else entry.name for entry in entries)
-    unusable = []
+    unusable, paragraphs = [], []
     for listed in entries:
         try:
             entry = registry.measured(listed)
         except UserError as error:
-            unusable.append(f"\n{error}")
+            unusable.append(str(error))
             continue
         params = f"{entry.params:,}" if entry.params is not None else "?"
-        cells = (params, _gmacs(entry, 512))
-        if verbose:
-            table.add_row(entry.name, *cells, _gmacs(entry, 1024), _details(entry))
+        if width:
+            gmacs = ", ".join(f"{_gmacs(entry, side)} GMAC at {side}×{side}" for side in (512, 1024))
+            paragraphs.append(_paragraph(entry.name, [f"{params} params; {gmacs}", *_details(entry)], width))
         else:
-            table.add_row(entry.name, entry.display, *cells, entry.family, str(entry.multiple))
-    table.caption = (
+            figures = (params, _gmacs(entry, 512))
+            table.add_row(entry.name, entry.display, *figures, entry.family, str(entry.multiple))
+    notes = [
         "params at one input channel and one class; MACs of convolution, linear, matmul; groups: "
-        f"{', '.join(registry.GROUPS)}; any network of smp: smp/ARCHITECTURE/ENCODER (list models 'smp/unet/*')"
-        + "".join(unusable)
-    )
+        f"{', '.join(registry.GROUPS)}; any network of smp: smp/ARCHITECTURE/ENCODER (list models 'smp/unet/*')",
+        *unusable,
+    ]
+    if width:
+        return "\n\n".join([*paragraphs, *(textwrap.fill(note, width) for note in notes)])
+    table.caption = "\n".join(notes)
     return table
 
 
@@ -111,42 +115,44 @@ def _gmacs(entry: ModelEntry, side: int) -> str:
     return "?" if gmacs is None else f"{gmacs:.4g}"
 
 
-def _details(entry: ModelEntry) -> str:
+def _details(entry: ModelEntry) -> list[str]:
     """Return the long facts of a network; a variant shares most of them with its parent."""
     from benchmark.config.smp_names import REVIEWERS
 
     if "." in entry.name:
-        return f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"
+        return [f"{entry.display}: {', '.join(f'{name}={value}' for name, value in entry.kwargs.items())}"]
     first = f"{entry.display}; {entry.family}; sizes in multiples of {entry.multiple}; {entry.target}"
     why = f"reviewers: {REVIEWERS[entry.name]}" if entry.name in REVIEWERS else ""
     published = entry.published.describe() if entry.published else ""
-    return "\n".join(filter(None, [first, entry.paper, published, why]))
+    return list(filter(None, [first, entry.paper, published, why]))
 
 
-def _datasets(data_root: Path, verbose: bool) -> Table:
+def _datasets(data_root: Path, width: int | None) -> Table | str:
+    """Return a table of datasets, or a paragraph of this width for each."""
     from benchmark.data.datasets import choose, names_of_all
 
     check_data_root(data_root)
-    table = _table("name", "shown as", "foreground", "images", *(["what"] if verbose else []))
+    table, paragraphs = _table("name", "shown as", "foreground", "images"), []
     for name in names_of_all(data_root):
         try:
             (spec,) = choose([name], data_root).values()
         except UserError as error:  # a broken TOML file
             table.add_row(name, "", "", str(error))
+            paragraphs.append(_paragraph(name, [str(error)], width or 1))
             continue
         standin = name != spec.name
         shown = f"{spec.shown} stand-in" if standin else spec.shown
-        table.add_row(
-            *(name, shown, spec.target, _images(name, spec, data_root)),
-            *(["synthetic" if standin else _origin(spec)] if verbose else []),
-        )
-    return table
+        images = _images(name, spec, data_root)
+        table.add_row(name, shown, spec.target, images)
+        facts = [f"{shown}; foreground: {spec.target}; images: {images}", *([] if standin else _origin(spec))]
+        paragraphs.append(_paragraph(name, facts, width or 1))
+    return "\n\n".join(paragraphs) if width else table
 
 
-def _origin(spec: DatasetSpec) -> str:
+def _origin(spec: DatasetSpec) -> list[str]:
     """Describe a dataset with its sources, their licences and its citation."""
     sources = dict.fromkeys(f"{file.address}, {file.licence or 'licence not stated'}" for file in spec.source)
-    return "; ".join(filter(None, [spec.about, *sources, spec.citation and f"cite: {spec.citation}"]))
+    return list(filter(None, [spec.about, *sources, spec.citation and f"cite: {spec.citation}"]))
 
 
 def _images(name: str, spec: DatasetSpec, data_root: Path) -> str:
@@ -203,7 +209,9 @@ def _settings(width: int) -> str:
 
 def _paragraph(title: str, texts: Sequence[str], width: int) -> str:
     """Return a title and texts below it, wrapped to a width."""
-    wrapped = (textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ") for text in texts)
+    # An address stays whole, so that it can be copied.
+    fill = functools.partial(textwrap.fill, break_long_words=False, break_on_hyphens=False)
+    wrapped = (fill(text, width, initial_indent="  ", subsequent_indent="  ") for text in texts)
     return "\n".join([title, *wrapped])
 
 

@@ -59,6 +59,21 @@ def test_datasets_show_own_data_and_what_is_there(call: Call) -> None:
     assert call("list", "datasets", "--data-root", "nowhere")[0] == 2
 
 
+def test_datasets_and_networks_are_described_in_paragraphs_that_fit_a_terminal(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("data").mkdir()
+    for topic, words in {
+        "datasets": ("t84c_poly\n  T84C00 poly; foreground: poly; images: no folder data/t84c_poly", "cite: Santee"),
+        "models": ("eal_icnet\n  802,698 params; 7.68 GMAC at 512×512, 59.71 GMAC at 1024×1024", "groups: all, "),
+    }.items():
+        code, out, err = call("list", topic, "-v")
+        assert code == 0, err
+        assert all(word in out for word in words)
+        assert [line for line in out.splitlines() if len(line) > 80 and len(line.split()) > 1] == []
+
+
 def test_every_metric_and_cost_is_listed_and_explained(call: Call) -> None:
     listed = [line.split()[0] for line in call("list", "metrics")[1].splitlines()]
     assert listed == ["name", *metrics.METRICS, *COSTS]
@@ -119,9 +134,9 @@ def test_unknown_names_are_refused_with_the_nearest(call: Call) -> None:
 def test_networks_of_smp_are_listed_by_pattern(call: Call) -> None:
     code, out, err = call("list", "models", "smp/linknet/tu-test_resnet,smp/fpn/tu-test_vit,unet", "-v")
     assert code == 0, err
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line[:1].isalnum()}
-    assert rows["smp-linknet-tu-test_resnet"][1] == "444,453"
-    assert "unet" in rows
+    paragraphs = dict(paragraph.split("\n", 1) for paragraph in out.split("\n\n") if "\n" in paragraph)
+    assert paragraphs["smp-linknet-tu-test_resnet"].split()[0] == "444,453"
+    assert "unet" in paragraphs
     assert "smp/fpn/tu-test_vit: smp cannot build fpn on tu-test_vit" in " ".join(out.split())
 
 

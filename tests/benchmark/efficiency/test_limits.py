@@ -44,7 +44,8 @@ def test_products_are_enlarged_until_one_takes_long_enough(monkeypatch: pytest.M
 @pytest.mark.usefixtures("small")
 def test_limits_are_near_what_numpy_reaches() -> None:
     """Numpy's product and copy, timed in turn with torch's, are of the same order."""
-    a = np.random.default_rng(0).random((512, 512), np.float32)
+    # So small that OpenBLAS computes it in one thread: several wait for each other as soon as another process runs.
+    a = np.random.default_rng(0).random((64, 64), np.float32)
     array = np.ones(4 << 20, np.float32)
     target = np.empty_like(array)
     macs, moved, products, copies = [], [], [], []
@@ -55,11 +56,11 @@ def test_limits_are_near_what_numpy_reaches() -> None:
             result = measure_limits(CPU, "float32")
             macs.append(result.macs_per_second)
             moved.append(result.bytes_per_second)
-            products.append(fastest(lambda: a @ a))
+            products.append(fastest(lambda: [a @ a for _ in range(100)]))
             copies.append(fastest(lambda: np.copyto(target, array)))
     finally:
         torch.set_num_threads(threads)
-    assert 0.1 < max(macs) / (512**3 / min(products)) < 10
+    assert 0.1 < max(macs) / (100 * 64**3 / min(products)) < 10
     assert 0.1 < max(moved) / (2 * array.nbytes / min(copies)) < 10
 
 

@@ -51,9 +51,9 @@ def list_(
         raise UserError(f"list {topic} {names!r}: only models are chosen by names; leave {names!r} out")
     console = open_console()
     if topic == "datasets":
-        console.print(_datasets(data_root, console.width if verbose else None))
+        console.print(_datasets(data_root, console.width, verbose=verbose))
     elif topic == "models":
-        console.print(_models(names, console.width if verbose else None))
+        console.print(_models(names, console.width, verbose=verbose))
     elif topic == "metrics":
         console.print(_definitions(console.width) if verbose else _metrics())
     elif verbose:
@@ -74,13 +74,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _models(names: str | None, width: int | None) -> Table | str:
+def _models(names: str | None, width: int, *, verbose: bool) -> Table | str:
     """Return a table of networks, or a paragraph of this width for each."""
     from benchmark.config import registry, smp_names
 
     table = _table("name", "shown as", "params", "GMAC 512²", "family", "multiple of")
     if names is None:
-        entries = [entry for entry in registry.models().values() if width or "." not in entry.name]
+        entries = [entry for entry in registry.models().values() if verbose or "." not in entry.name]
     else:
         entries = registry.select(names, figures=False, most=None)
     if sum(bool(entry.packages) for entry in entries) > smp_names.MOST:  # figures of all would take minutes
@@ -93,7 +93,7 @@ def _models(names: str | None, width: int | None) -> Table | str:
             unusable.append(str(error))
             continue
         params = f"{entry.params:,}" if entry.params is not None else "?"
-        if width:
+        if verbose:
             gmacs = ", ".join(f"{_gmacs(entry, side)} GMAC at {side}×{side}" for side in (512, 1024))
             paragraphs.append(_paragraph(entry.name, [f"{params} params; {gmacs}", *_details(entry)], width))
         else:
@@ -104,7 +104,7 @@ def _models(names: str | None, width: int | None) -> Table | str:
         f"{', '.join(registry.GROUPS)}; any network of smp: smp/ARCHITECTURE/ENCODER (list models 'smp/unet/*')",
         *unusable,
     ]
-    if width:
+    if verbose:
         return "\n\n".join([*paragraphs, *(textwrap.fill(note, width) for note in notes)])
     table.caption = "\n".join(notes)
     return table
@@ -127,7 +127,7 @@ def _details(entry: ModelEntry) -> list[str]:
     return list(filter(None, [first, entry.paper, published, why]))
 
 
-def _datasets(data_root: Path, width: int | None) -> Table | str:
+def _datasets(data_root: Path, width: int, *, verbose: bool) -> Table | str:
     """Return a table of datasets, or a paragraph of this width for each."""
     from benchmark.data.datasets import choose, names_of_all
 
@@ -138,15 +138,15 @@ def _datasets(data_root: Path, width: int | None) -> Table | str:
             (spec,) = choose([name], data_root).values()
         except UserError as error:  # a broken TOML file
             table.add_row(name, "", "", str(error))
-            paragraphs.append(_paragraph(name, [str(error)], width or 1))
+            paragraphs.append(_paragraph(name, [str(error)], width))
             continue
         standin = name != spec.name
         shown = f"{spec.shown} stand-in" if standin else spec.shown
         images = _images(name, spec, data_root)
         table.add_row(name, shown, spec.target, images)
         facts = [f"{shown}; foreground: {spec.target}; images: {images}", *([] if standin else _origin(spec))]
-        paragraphs.append(_paragraph(name, facts, width or 1))
-    return "\n\n".join(paragraphs) if width else table
+        paragraphs.append(_paragraph(name, facts, width))
+    return "\n\n".join(paragraphs) if verbose else table
 
 
 def _origin(spec: DatasetSpec) -> list[str]:

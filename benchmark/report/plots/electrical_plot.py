@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from benchmark import metrics
 from benchmark.report.plots import axis_limits, rows
-from benchmark.report.plots.plot_style import STYLE, tag
+from benchmark.report.plots.plot_style import STYLE, tag, text_inches
 from benchmark.report.read import StudyResults
 from benchmark.report.tables import accuracy_table, conventions
 from benchmark.report.tables.contests import Contest, contest
@@ -32,6 +32,7 @@ LOOKS = {
 }
 EDGE_COLOUR = "#262626"
 TOTAL_SPACE = 1.12  # the axis beyond the longest bar, where its total stands
+TOTAL_POINTS, LEAST_RIGHT_INCHES = 8, 0.45  # right of the axis stands the total of a bar that goes on beyond it
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def _figure(faults: Faults) -> Figure:
             )
             for kind in faults.kinds
         ]  # fmt: skip
-        figure, axes = rows.frame(faults.title, faults.ranked, [handles], faults.footnote, right_inches=0.45)
+        widest = max(text_inches(_total(faults, row), TOTAL_POINTS) for row in faults.ranked)
+        right_inches = max(LEAST_RIGHT_INCHES, widest + 0.1)
+        figure, axes = rows.frame(faults.title, faults.ranked, [handles], faults.footnote, right_inches)
         figure.set_gid(str(faults.contest.facts["dataset"]))
         for height, row in enumerate(faults.ranked):
             _draw_row(axes, height, row, faults)
@@ -144,14 +147,19 @@ def _draw_row(axes: Axes, height: int, row: Row, faults: Faults) -> None:
             )  # fmt: skip
         start += length
     total = axes.annotate(
-        f"▶ {start:.1f}" if start > faults.end else f"{start:.1f}",
-        (min(start, faults.end), height), (4, 0), textcoords="offset points", fontsize=8, va="center_baseline",
-        zorder=4, annotation_clip=False,
+        _total(faults, row), (min(start, faults.end), height), (4, 0), textcoords="offset points",
+        fontsize=TOTAL_POINTS, va="center_baseline", zorder=4, annotation_clip=False,
     )  # fmt: skip
     counts = ", ".join(f"{metrics.METRICS[kind].display} {count:.1f}" for kind, count in faults.means[row.key].items())
     over = f"mean over n = {len(faults.contest.scores[row.key])} of counts summed over all test images"
     over += " of a fold" * (faults.contest.noun == "fold")
     tag(row.key, f"{row.label}: {counts}; together {start:.1f} ({over})", *artists, total)
+
+
+def _total(faults: Faults, row: Row) -> str:
+    """Return what stands behind a bar, with an arrow if the bar goes on beyond the axis."""
+    total = sum(faults.means[row.key].values())
+    return f"▶ {total:.1f}" if total > faults.end else f"{total:.1f}"
 
 
 def _footnote(faults: Faults) -> str:

@@ -188,6 +188,18 @@ def test_faults_are_stacked_sums_over_images_averaged_over_repeats(tmp_path: Pat
     assert_readable("faults", figure)
 
 
+def test_large_total_of_a_bar_beyond_the_axis_is_inside(tmp_path: Path) -> None:
+    def faulty(false: int) -> dict[str, int]:
+        return image(3000, 200) | {"opens": 0, "shorts": 0, "missed": 0, "false": false}
+
+    false = dict.fromkeys(("eal_icnet", "edanet", "irdpnet", "letnet"), 3) | {"esnet": 123456}
+    figure = figures(write_models(tmp_path, {model: [[faulty(of)]] for model, of in false.items()}))[
+        "omc-syn.electrical"
+    ]
+    assert "▶ 123456.0" in said(figure)
+    assert_readable("beyond", figure)
+
+
 def test_kinds_of_faults_differ_in_grey_too() -> None:
     """Two kinds of one hatch differ by a third of the way from black to white."""
     for kinds in (("opens", "shorts", "missed", "false"), ("via_missed", "via_false")):

@@ -1,4 +1,4 @@
-"""Pages: every command, flag, link and file that they show exists."""
+"""Pages: every command, flag, link and file that they show exists, and the presets are as they say."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from benchmark.cli import main
+from benchmark.config.protocol import load_protocol
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -127,3 +128,20 @@ def test_pages_open_with_a_command(page: Path) -> None:
     first = next(token for token in tokens(page) if token.type in ("fence", "paragraph_open"))
     assert first.type == "fence"
     assert "python -m benchmark " in first.content or "import benchmark" in first.content
+
+
+def test_table_of_presets_in_the_manual_has_their_training() -> None:
+    """Each cell has the preset's optimiser, learning rate, batch and length, and the networks' exceptions."""
+    lines = (ROOT / "benchmark/config/protocol.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    names = [name.strip("`").removesuffix("` (default)") for name in rows[0][1:]]
+    (cells,) = [row[1:] for row in rows if row[0] == "training"]
+    assert names == ["paper", "strict", "small", "quick", "open"]
+    for name, cell in zip(names, cells, strict=True):
+        training = load_protocol(name).training
+        length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
+        rate = f"{training.lr:.0e}".replace("e-0", "e-")
+        assert re.search(rf"^{training.optimizer} {rate}\b.*\bbatch {training.batch}\b.*\b{length}\b", cell, re.I)
+        rates = {model: f"{lr:.0e}".replace("e-0", "e-") for model, lr in training.lr_by_model.items()}
+        for model, exception in [*rates.items(), *training.steps_by_model.items()]:
+            assert re.search(rf"\([^)]*\b{model}\b[^();]* {exception}\b", cell, re.I), (name, model)

@@ -32,7 +32,7 @@ Name = Annotated[str, typer.Argument(help="A dataset of `list datasets`, its sta
 def synthesize(
     context: typer.Context,
     dataset: Annotated[
-        str | None, typer.Option("--datasets", help="A stand-in: omc, miic, hy5syn, omv or t84c.")
+        str | None, typer.Option("--datasets", help="The dataset whose stand-in is drawn, such as omc or t84c.")
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help="A real layout instead of a stand-in: a GDS or OASIS file, or sky130.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -261,7 +262,7 @@ class EfficiencyJob:
 
 
 @dataclass(frozen=True)
-class LaterTests:
+class LaterTests(ABC):
     """Tests of trained networks after their runs, as these tested them; each has a record of its own."""
 
     training: TrainJob  # the run whose network is tested, the first of several
@@ -282,14 +283,14 @@ class LaterTests:
         """The repeats whose networks are tested, averaged if there are several."""
         return (self.training.repeat,)
 
+    @abstractmethod
     def record(self, test: str, source: Source, stress: Stress | None) -> StressRecord | EnsembleRecord:
         """Return the record that is stored beside the counts of a test, of a layer where the source has several."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """Name of the tests in terminal lines."""
-        raise NotImplementedError
 
     @property
     def folder(self) -> Path:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import benchmark
 from benchmark.cli.list import describe
 from benchmark.config.protocol import PRESETS, Protocol, load_protocol, protocol_differences
 from benchmark.records.store import Store
@@ -395,20 +393,3 @@ def test_own_steps_and_rates_of_networks_end_where_a_number_for_all_is_typed() -
     assert (both.for_model("unet").steps, both.for_model("edanet").steps) == (3, 9)
     with pytest.raises(UserError, match=r"training\.steps is not set.*add --set training\.steps=N"):
         load_protocol("paper", ["training.steps_by_model.unet=3"])
-
-
-def test_table_of_presets_in_the_manual_has_their_training() -> None:
-    """Each cell has the preset's optimiser, learning rate, batch and length, and the networks' exceptions."""
-    lines = (Path(benchmark.__file__).parent / "config/protocol.md").read_text("utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    names = [name.strip("`").removesuffix("` (default)") for name in rows[0][1:]]
-    (cells,) = [row[1:] for row in rows if row[0] == "training"]
-    assert names == ["paper", "strict", "small", "quick", "open"]
-    for name, cell in zip(names, cells, strict=True):
-        training = load_protocol(name).training
-        length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
-        rate = f"{training.lr:.0e}".replace("e-0", "e-")
-        assert re.search(rf"^{training.optimizer} {rate}\b.*\bbatch {training.batch}\b.*\b{length}\b", cell, re.I)
-        rates = {model: f"{lr:.0e}".replace("e-0", "e-") for model, lr in training.lr_by_model.items()}
-        for model, exception in [*rates.items(), *training.steps_by_model.items()]:
-            assert re.search(rf"\([^)]*\b{model}\b[^();]* {exception}\b", cell, re.I), (name, model)

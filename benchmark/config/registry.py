@@ -127,7 +127,8 @@ class ModelEntry:
         return network_class(in_channels=in_channels, classes=classes, **self.kwargs, **kwargs)
 
 
-def _table(*entries: ModelEntry) -> dict[str, ModelEntry]:
+def by_name(*entries: ModelEntry) -> dict[str, ModelEntry]:
+    """Return entries by their names; raises a ValueError where two have one name."""
     table: dict[str, ModelEntry] = {}
     for entry in entries:
         if entry.name in table:
@@ -163,7 +164,7 @@ _UNETPP = ModelEntry(
 
 # In the order of tables: the method, the lightweight networks, those of IC practice, those for any images.
 BUILTIN: Mapping[str, ModelEntry] = MappingProxyType(
-    _table(
+    by_name(
         _EAL,
         *_variants(
             _EAL,

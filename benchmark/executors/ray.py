@@ -74,7 +74,7 @@ class RayExecutor:
                 numbered = {next(numbers): job for job in parcel.jobs}
                 # Ray shows a task only its own GPUs, so that the first one is the right one.
                 on_node = [job.on("cuda:0") if job.device.startswith("cuda") else job for job in parcel.jobs]
-                needs = self._needs(ray, parcel)
+                needs = self.needs(ray, parcel)
                 if not _fitting_cpus(ray, needs):
                     cpus, gpus = counted(needs["num_cpus"], "CPU"), counted(needs["num_gpus"], "GPU")
                     yield Note("ray", f"no node has {cpus} and {gpus} now")
@@ -102,7 +102,7 @@ class RayExecutor:
             for task in ready:
                 numbered = waiting.pop(task)
                 yield from (Started(job) for number, job in numbered.items() if number not in started)
-                yield from _outcome(ray, task, list(numbered.values()), now - started.get(min(numbered), now))
+                yield from outcome_of(ray, task, list(numbered.values()), now - started.get(min(numbered), now))
 
     def _connect(self) -> Any:
         """Start Ray or join a cluster.
@@ -125,7 +125,7 @@ class RayExecutor:
             }
         try:
             _knock(self.address)
-            with _visible(self.hardware.gpus if self.address is None else ()):
+            with visible_gpus(self.hardware.gpus if self.address is None else ()):
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:
             flag = f"--ray-address {self.address}" if self.address else "--executor ray"
@@ -138,7 +138,7 @@ class RayExecutor:
             ) from error
         return ray
 
-    def _needs(self, ray: Any, parcel: Parcel) -> dict[str, float]:
+    def needs(self, ray: Any, parcel: Parcel) -> dict[str, float]:
         """Return a run's threads and share of a GPU, or for measurements all CPUs of the largest node and one GPU."""
         if not parcel.exclusive:
             return {"num_cpus": self.hardware.threads_each, "num_gpus": self.gpus}
@@ -177,7 +177,7 @@ def _knock(address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _visible(gpus: Sequence[str]) -> Iterator[None]:
+def visible_gpus(gpus: Sequence[str]) -> Iterator[None]:
     """Show only these GPUs (``cuda:N``) to processes started meanwhile; an empty list changes nothing."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = before.split(",") if before else []
@@ -236,7 +236,12 @@ def _news(ray: Any, board: Any, jobs: Mapping[int, Job], started: dict[int, floa
         started[number] = time.perf_counter()
 
 
-def _outcome(ray: Any, task: Any, jobs: Sequence[Job], seconds: float) -> Iterator[Event]:
+def outcome_of(ray: Any, task: Any, jobs: Sequence[Job], seconds: float) -> Iterator[Event]:
+    """Yield the end of each job of a task that is over.
+
+    Raises:
+        UserError: the node lacks the package.
+    """
     answers: Answers | Failure
     try:
         answers = ray.get(task)

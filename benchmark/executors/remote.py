@@ -51,7 +51,7 @@ class Parcel:
         """
         try:
             self._enter()
-            jobs = [_near(job, self.near) for job in self.jobs]
+            jobs = [with_near_packs(job, self.near) for job in self.jobs]
         except UserError as error:
             return error
         answers: list[tuple[Outcome, float]] = []
@@ -118,8 +118,14 @@ def refuse_missing_package(error: BaseException) -> None:
         ) from error
 
 
-def _near(job: Job, near: str | None) -> Job:
-    """Return a run that reads its packs from this machine's own disk, if a folder there is named."""
+def with_near_packs(job: Job, near: str | None) -> Job:
+    """Return a run that reads its packs from this machine's own disk, if a folder there is named.
+
+    A disk that cannot be written changes nothing.
+
+    Raises:
+        UserError: ``near`` holds a variable that this machine does not have.
+    """
     folder = os.path.expandvars(near or ("$SLURM_TMPDIR" if "SLURM_TMPDIR" in os.environ else ""))
     if not folder or not isinstance(job, TrainJob):
         return job

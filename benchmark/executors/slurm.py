@@ -160,7 +160,7 @@ class SlurmExecutor:
 
         try:
             executor = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES)
-            executor.update_parameters(**self._parameters(exclusive=exclusive))
+            executor.update_parameters(**self.parameters(exclusive=exclusive))
             with _outside_of_any_job(), executor.batch():
                 submitted = [executor.submit(Submission(parcel)) for parcel in group]
         except (FailedJobError, FailedSubmissionError) as error:
@@ -178,7 +178,8 @@ class SlurmExecutor:
                 watcher.register_job(job.job_id)
         return dict(zip(submitted, group, strict=True))
 
-    def _parameters(self, *, exclusive: bool) -> dict[str, Any]:
+    def parameters(self, *, exclusive: bool) -> dict[str, Any]:
+        """Return what submitit passes on to ``sbatch``, for a whole node if ``exclusive``."""
         options = self.options
         return {
             "name": "benchmark",

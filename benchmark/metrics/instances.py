@@ -27,7 +27,7 @@ def aji_terms(overlap: Overlap) -> tuple[int, int]:
     intersection, then to the first component in raster order. The numerator is the sum of the intersections; the
     denominator sums the unions, the truth components without an overlap and the predicted components never taken.
     """
-    best = _best_of_each(overlap.truth_index, overlap.intersection_px, overlap.union_px)
+    best = best_of_each(overlap.truth_index, overlap.intersection_px, overlap.union_px)
     numerator = overlap.intersection_px[best].sum()
     unmatched = np.delete(overlap.truth.area_px, overlap.truth_index[best])
     unused = np.delete(overlap.prediction.area_px, overlap.predicted_index[best])
@@ -45,7 +45,7 @@ def aji_plus_terms(overlap: Overlap) -> tuple[int, int]:
     return int(numerator), int(overlap.truth.area_px.sum() + overlap.prediction.area_px.sum() - numerator)
 
 
-def _best_of_each(group: Integers, intersection: Integers, union: Integers) -> Integers:
+def best_of_each(group: Integers, intersection: Integers, union: Integers) -> Integers:
     """Return the pair of highest IoU of each group; ties: larger intersection, then the earlier pair.
 
     Arrays are (K,), pixels. Float64 rounds equal IoUs alike, and distinguishes different IoUs up to unions of 2**26
@@ -68,7 +68,7 @@ def _assignment(overlap: Overlap) -> Integers:
     g_centre, p_centre = np.bincount(g, courted_p)[g] == 0, np.bincount(p, courted_g)[p] == 0
     easy = np.flatnonzero(g_centre | p_centre)
     block = np.where(g_centre, g, truths + p)[easy]
-    chosen = [easy[_best_of_each(block, overlap.intersection_px[easy], overlap.union_px[easy])]]
+    chosen = [easy[best_of_each(block, overlap.intersection_px[easy], overlap.union_px[easy])]]
     if len(easy) < len(g):
         chosen += [_hungarian(overlap, pairs) for pairs in _blocks(overlap, np.flatnonzero(~(g_centre | p_centre)))]
     return np.concatenate(chosen)

@@ -117,7 +117,7 @@ def test_unknown_names_are_refused(pattern: str, message: str) -> None:
 def test_one_name_for_two_networks_is_a_bug_of_the_table() -> None:
     entry = models()["unet"]
     with pytest.raises(ValueError, match="'unet' is registered twice"):
-        registry._table(entry, entry)
+        registry.by_name(entry, entry)
 
 
 def test_network_named_by_path_is_loaded_and_built(network_file: Path) -> None:

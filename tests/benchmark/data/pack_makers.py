@@ -10,7 +10,7 @@ from PIL import Image
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.data.datasets import Source, resolve
 from benchmark.data.fingerprint import HashCache
-from benchmark.data.packs import Pack, open_pack
+from benchmark.data.packs import Pack, Progress, open_pack
 
 SMALL = ("input.size=32", "input.tile=64", "split.counts=[2,1,1]", "data.standin_images=4")
 
@@ -24,9 +24,9 @@ def find(root: Path, protocol: Protocol, name: str = "omc") -> Source:
     return result
 
 
-def build(root: Path, *overrides: str, name: str = "omc") -> Pack:
+def build(root: Path, *overrides: str, name: str = "omc", progress: Progress | None = None) -> Pack:
     protocol = settings(*overrides)
-    return open_pack(find(root, protocol, name), protocol, root / "cache")
+    return open_pack(find(root, protocol, name), protocol, root / "cache", progress)
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -295,17 +295,16 @@ def test_file_in_place_of_cache_is_reported(tmp_path: Path) -> None:
         build(tmp_path)
 
 
-def test_concurrent_threads_get_the_same_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_threads_get_the_same_pack(tmp_path: Path) -> None:
     make_folder(tmp_path / "data" / "omc", ["a", "b"])
-    fill, together = packs._fill, threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=10)
 
-    def fill_and_meet(*arguments: Any) -> None:
-        fill(*arguments)
-        together.wait()  # both have found no pack and hold a whole one, so one of the renames must lose
+    def meet(done: int, total: int) -> None:
+        if done == total:
+            together.wait()  # both have found no pack and read all images, so one of the renames must lose
 
-    monkeypatch.setattr(packs, "_fill", fill_and_meet)
     with ThreadPoolExecutor(2) as pool:
-        pair = list(pool.map(build, [tmp_path] * 2))
+        pair = list(pool.map(functools.partial(build, progress=meet), [tmp_path] * 2))
     assert [[tile.name for tile in pack.tiles] for pack in pair] == [["a", "b"]] * 2
     assert len(leftovers(tmp_path)) == 1
 

@@ -141,10 +141,10 @@ def test_gpu_is_timed_by_events_and_synchronised_once(monkeypatch: pytest.Monkey
             log.append("read")
             return 1.5
 
-    monkeypatch.setattr(latency, "_timing_event", Event)
+    monkeypatch.setattr(torch.cuda, "Event", lambda *, enable_timing: Event())
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
-    raw_ms = latency._time_by_events(lambda: log.append("forward"), SHORT, torch.device("cuda:0"))
+    raw_ms = latency.time_steps(lambda: log.append("forward"), SHORT, torch.device("cuda:0"))
     assert raw_ms == [1.5] * 5
     assert log == ["record", "forward", "record"] * 5 + ["synchronize"] + ["read"] * 5
 
@@ -160,11 +160,12 @@ def test_throughput_is_that_of_the_best_batch_size(monkeypatch: pytest.MonkeyPat
 
 
 def test_throughput_stops_before_a_batch_that_would_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "_images_per_second", lambda network, images, seconds: 10.0)
-    result = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    device = Device(monkeypatch)
+    settings = SHORT.model_copy(update={"throughput_seconds": 2.5})
+    result = measure_throughput(device.network(), torch.rand(1, 1, 8, 8), settings, None)
     assert result is not None
-    assert [row.batch for row in result.tried] == [1]
-    assert result.stopped == "batch 2 would outlast the 0.1 s for throughput"
+    assert [(row.batch, row.images_per_second) for row in result.tried] == [(1, 4.0), (2, 6.4)]
+    assert result.stopped == "batch 4 would outlast the 2.5 s for throughput"
 
 
 @pytest.mark.parametrize(("share_of_free", "batches"), [(2.0, None), (0.2, [1, 2])])
@@ -190,13 +191,15 @@ def test_throughput_stops_before_a_batch_that_would_not_fit_into_memory(
     ids=lambda error: type(error).__name__,
 )
 def test_throughput_stops_where_memory_is_full(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def two_fit(network: nn.Module, images: Tensor, seconds: float) -> float:
+    def two_fit(images: Tensor) -> Tensor:
         if len(images) > 2:
             raise error
-        return 1e6
+        return clock.network(images)
 
-    monkeypatch.setattr(latency, "_images_per_second", two_fit)
-    result = measure_throughput(Counting(), torch.rand(1, 1, 8, 8), SHORT, None)
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    settings = SHORT.model_copy(update={"throughput_seconds": 60.0})
+    result = measure_throughput(two_fit, torch.rand(1, 1, 8, 8), settings, None)  # type: ignore[arg-type]
     assert result is not None
     assert [row.batch for row in result.tried] == [1, 2]
     assert result.stopped == "batch 4 does not fit into memory"
@@ -208,7 +211,7 @@ def test_throughput_can_be_left_out() -> None:
 
 
 class Device:
-    """Stands for a GPU with an energy counter of 50 W, and for the clock beside it; a forward takes 0.25 s an image."""
+    """A GPU with an energy counter of 50 W, and the clock beside it; a forward takes 3/16 s, and 1/16 s an image."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, unreadable: tuple[int, ...] = ()) -> None:
         self.now = 0.0
@@ -216,16 +219,17 @@ class Device:
         self.unreadable = unreadable
         monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: self.now))
         monkeypatch.setattr(latency, "energy_joules", self.energy_joules)
-        monkeypatch.setattr(latency, "_synchronize", lambda device: None)
-        monkeypatch.setattr(latency, "_images_per_second", lambda network, images, seconds: 4.0 * len(images))
 
     def energy_joules(self, device: torch.device) -> float | None:
         self.readings += 1
         return None if self.readings in self.unreadable else 1000 + 50 * self.now
 
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
     def network(self) -> Counting:
         network = Counting()
-        network.register_forward_hook(lambda module, inputs, output: setattr(self, "now", self.now + len(output) / 4))
+        network.register_forward_hook(lambda module, inputs, output: self.wait((3 + len(output)) / 16))
         return network
 
 
@@ -235,26 +239,24 @@ def test_energy_is_that_of_an_image_at_batch_1_and_at_the_best_batch(monkeypatch
     result, energy = measure_latency(network, image, SHORT)
     assert energy == 50 / 4
     assert sum(result.raw_ms) >= 10_000  # though the settings ask for five forwards
-    settings = SHORT.model_copy(update={"throughput_batches": (1, 2), "throughput_seconds": 1e6})
-    network.batches.clear()
+    settings = SHORT.model_copy(update={"throughput_batches": (1, 2), "throughput_seconds": 60.0})
     began = device.now
     throughput = measure_throughput(network, image, settings, None)
     assert throughput is not None
-    assert (throughput.batch, throughput.energy_j_per_image) == (2, 50 / 4)
-    assert set(network.batches) == {2}
-    assert 10 <= device.now - began <= 12
+    assert (throughput.batch, throughput.energy_j_per_image) == (2, 50 * 5 / 16 / 2)
+    assert 10 <= device.now - began - 60 <= 12  # behind both batch sizes
 
 
 @pytest.mark.parametrize("unreadable", [(1,), (2,), (3,)])
 def test_energy_is_empty_where_the_counter_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch, unreadable: tuple[int, ...]
 ) -> None:
-    network = Device(monkeypatch, unreadable).network()
-    settings = SHORT.model_copy(update={"throughput_batches": (1,), "throughput_seconds": 1e6})
-    throughput = measure_throughput(network, torch.rand(1, 1, 8, 8), settings, None)
+    device = Device(monkeypatch, unreadable)
+    settings = SHORT.model_copy(update={"throughput_batches": (1,), "throughput_seconds": 30.0})
+    throughput = measure_throughput(device.network(), torch.rand(1, 1, 8, 8), settings, None)
     assert throughput is not None
     assert throughput.energy_j_per_image is None
-    assert bool(network.batches) == (unreadable != (1,))  # and no time is spent where nothing can come of it
+    assert (device.now > 30) == (unreadable != (1,))  # and no time is spent where nothing can come of it
 
 
 def test_cpu_s_throughput_has_no_energy() -> None:

@@ -18,7 +18,7 @@ import pytest
 from benchmark.config.protocol import Protocol, load_protocol
 from benchmark.devices.hardware_slots import Hardware
 from benchmark.executors.events import Event, Finished, Started, Step
-from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, _outcome, _visible
+from benchmark.executors.ray import ENVIRONMENT, OBJECT_STORE, RayExecutor, outcome_of, visible_gpus
 from benchmark.executors.remote import parcels
 from benchmark.records import claims
 from benchmark.records.run_record import Failure, Record
@@ -181,7 +181,7 @@ def test_worker_without_the_package_is_reported(
     ray.init(cluster.address, log_to_driver=False)
     try:
         with pytest.raises(UserError, match=r"^benchmark_of_the_sender: cannot be imported on a node; install"):
-            list(_outcome(ray, ray.remote(package.perform).remote(), [make_job(quick())], 0.0))
+            list(outcome_of(ray, ray.remote(package.perform).remote(), [make_job(quick())], 0.0))
     finally:
         ray.shutdown()
 
@@ -235,13 +235,13 @@ def test_runs_ask_for_a_share_of_a_gpu_and_measurements_for_a_whole_node(make_st
     plan = make_plan(make_study(quick(repeats=1)))
     measurements, run = parcels([*plan.todo, *plan.measurements])
     cuda = RayExecutor(Hardware("cuda:0", 4, gpus=("cuda:0",), remote=True), per_gpu=4)
-    assert cuda._needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0.25}
-    assert cuda._needs(OfThree, measurements) == {"num_cpus": 16, "num_gpus": 1}
+    assert cuda.needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0.25}
+    assert cuda.needs(OfThree, measurements) == {"num_cpus": 16, "num_gpus": 1}
     cpu = RayExecutor(Hardware("cpu", 4, remote=True))
-    assert cpu._needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0}
-    assert cpu._needs(OfThree, measurements) == {"num_cpus": 64, "num_gpus": 0}
+    assert cpu.needs(OfThree, run) == {"num_cpus": 4, "num_gpus": 0}
+    assert cpu.needs(OfThree, measurements) == {"num_cpus": 64, "num_gpus": 0}
     large = RayExecutor(replace(cpu.hardware, threads=128))
-    assert large._needs(OfThree, measurements) == {"num_cpus": 128, "num_gpus": 0}
+    assert large.needs(OfThree, measurements) == {"num_cpus": 128, "num_gpus": 0}
 
 
 @pytest.mark.parametrize(("before", "inside"), [(None, "1,2"), ("4,5,6", "5,6")])
@@ -251,6 +251,6 @@ def test_ray_sees_the_gpus_that_were_asked_for(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if before is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    with _visible(("cuda:1", "cuda:2")):
+    with visible_gpus(("cuda:1", "cuda:2")):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == inside
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before

@@ -17,7 +17,7 @@ from benchmark.data.packs import open_pack, pack_path
 from benchmark.devices.hardware_slots import Hardware, hardware_of_node
 from benchmark.executors.choice import choose_executor
 from benchmark.executors.events import Event
-from benchmark.executors.remote import Parcel, _near, parcels, refuse_missing_package
+from benchmark.executors.remote import Parcel, parcels, refuse_missing_package, with_near_packs
 from benchmark.executors.slurm import SlurmOptions
 from benchmark.records import claims
 from benchmark.records.run_record import Failure
@@ -91,7 +91,7 @@ def test_packs_are_read_from_a_node_s_own_disk(
     (source,) = job.task.sources
     shared = open_pack(source, small, job.cache)
     monkeypatch.setenv("SCRATCH", str(tmp_path))
-    near = _near(job, "$SCRATCH/packs of mine")
+    near = with_near_packs(job, "$SCRATCH/packs of mine")
     assert isinstance(near, TrainJob)
     assert near.cache == tmp_path / "packs of mine"
     copied = pack_path(source, small, near.cache)
@@ -100,11 +100,11 @@ def test_packs_are_read_from_a_node_s_own_disk(
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]  # nothing half-written
 
     before = (copied / "manifest.json").stat().st_mtime_ns
-    assert _near(job, "$SCRATCH/packs of mine") == near
+    assert with_near_packs(job, "$SCRATCH/packs of mine") == near
     assert (copied / "manifest.json").stat().st_mtime_ns == before
 
     monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path / "slurm"))
-    assert _near(job, None) == replace(job, cache=tmp_path / "slurm")
+    assert with_near_packs(job, None) == replace(job, cache=tmp_path / "slurm")
 
 
 def test_full_disk_of_a_node_is_no_reason_to_fail(
@@ -113,10 +113,10 @@ def test_full_disk_of_a_node_is_no_reason_to_fail(
     job = make_job(small)
     open_pack(job.task.sources[0], small, job.cache)
     (tmp_path / "full").write_text("not a folder")
-    assert _near(job, str(tmp_path / "full")) == job
+    assert with_near_packs(job, str(tmp_path / "full")) == job
     assert "cannot be written" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"cache=\$NOWHERE_SET/x: a node's environment does not have that variable"):
-        _near(job, "$NOWHERE_SET/x")
+        with_near_packs(job, "$NOWHERE_SET/x")
 
 
 def test_missing_package_is_reported_and_other_errors_are_not() -> None:
@@ -186,7 +186,10 @@ def test_run_on_a_cluster_gets_the_flags_and_nothing_of_this_machine(monkeypatch
 def test_times_of_a_cluster_are_kept_apart_from_this_machine_s(make_study: Callable[..., Study]) -> None:
     study = make_study(load_protocol("quick"))
     job = make_plan(study).todo[0]
-    here = study.costs._key(job)
-    study.costs.hardware = Hardware("cpu", 1, remote=True)
-    assert study.costs._key(job) != here
-    assert study.costs._key(job).endswith("|cluster")
+    study.costs.remember(job, 100.0)
+    here, study.costs.hardware = study.costs.hardware, Hardware("cpu", 1, remote=True)
+    assert study.costs.seconds(job) != 100
+    study.costs.remember(job, 7.0)
+    assert study.costs.seconds(job) == 7
+    study.costs.hardware = here
+    assert study.costs.seconds(job) == 100

@@ -364,7 +364,7 @@ def test_machine_without_slurm_is_refused(call: Call) -> None:
 def test_gpus_and_whole_nodes_are_asked_for(tmp_path: Path) -> None:
     def asked(options: str = "", *, exclusive: bool = False) -> dict[str, Any]:
         executor = SlurmExecutor(tmp_path, SlurmOptions.parse(options), threads=8, gpu=True)
-        return {name: value for name, value in executor._parameters(exclusive=exclusive).items() if value is not None}
+        return {name: value for name, value in executor.parameters(exclusive=exclusive).items() if value is not None}
 
     assert (asked()["gpus_per_node"], asked()["cpus_per_task"], asked()["timeout_min"]) == (1, 8, 1440)
     assert "slurm_exclusive" not in asked()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 
 from benchmark.metrics.components import Mask, Overlap
-from benchmark.metrics.instances import _best_of_each, aji_plus_terms, aji_terms, instance_counts
+from benchmark.metrics.instances import aji_plus_terms, aji_terms, best_of_each, instance_counts
 from tests.benchmark.metrics.layouts import damaged, tracks
 from tests.benchmark.metrics.reference import brute_aji, brute_aji_plus, loop_terms, masks_of
 from tests.benchmark.metrics.strategies import mask_pairs
@@ -128,9 +128,9 @@ def test_near_ties_are_compared_as_integers() -> None:
     shared = np.array([33_333_333, 10_000_000, 33_333_334, 1, 2])
     union = np.array([99_999_999, 30_000_000, 100_000_002, 3, 6])
     # All of group 0 are exactly 1/3: the larger intersection wins; so it does in group 1.
-    assert _best_of_each(group, shared, union).tolist() == [2, 4]
-    assert _best_of_each(group, shared, union + np.array([0, 0, 1, 0, 1])).tolist() == [0, 3]
-    assert _best_of_each(group[:0], shared[:0], union[:0]).tolist() == []
+    assert best_of_each(group, shared, union).tolist() == [2, 4]
+    assert best_of_each(group, shared, union + np.array([0, 0, 1, 0, 1])).tolist() == [0, 3]
+    assert best_of_each(group[:0], shared[:0], union[:0]).tolist() == []
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,16 +37,16 @@ def test_interrupted_call_leaves_no_half_file_and_goes_on(
 ) -> None:
     for name in "abc":
         save(tmp_path / f"{name}.png", frame)
-    forward, count = sliding_window._forward, 0
+    probabilities_of, count = sliding_window.probabilities_of, 0
 
-    def interrupted(*arguments: object) -> object:
+    def interrupted(*arguments: Any) -> object:
         nonlocal count
         count += 1
         if count == 12:  # in the second of three images
             raise KeyboardInterrupt
-        return forward(*arguments)
+        return probabilities_of(*arguments)
 
-    monkeypatch.setattr(sliding_window, "_forward", interrupted)
+    monkeypatch.setattr(sliding_window, "probabilities_of", interrupted)
     code, out, _ = predict("a.png", "b.png", "c.png", "--batch", "4")
     assert code == 130
     assert "Interrupted. Finished images are kept; the same command goes on from here." in out
@@ -103,7 +104,7 @@ def test_call_killed_between_two_files_goes_on_without_those_there_were(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "_write_shapes", killed)
+        patch.setattr(outputs, "write_shapes", killed)
         assert predict("a.png")[0] == 130
     assert "files" not in json.loads((tmp_path / "out/manifest/a.json").read_text())
     for stale in ("mask/a.tif", "vias/a.csv"):  # as a version with other limits may have left them
@@ -147,13 +148,13 @@ def test_two_processes_with_different_settings_do_not_mix(
     save(tmp_path / "a.png", frame)
     save(tmp_path / "b.png", frame)
     assert predict("b.png", "--threshold", "0.7", "--out", "other")[0] == 0
-    forward = sliding_window._forward
+    probabilities_of = sliding_window.probabilities_of
 
-    def meanwhile(*arguments: object) -> object:  # the other process finishes while this one predicts
+    def meanwhile(*arguments: Any) -> object:  # the other process finishes while this one predicts
         shutil.copytree("other", "out", dirs_exist_ok=True)
-        return forward(*arguments)
+        return probabilities_of(*arguments)
 
-    monkeypatch.setattr(sliding_window, "_forward", meanwhile)
+    monkeypatch.setattr(sliding_window, "probabilities_of", meanwhile)
     code, _, err = predict("a.png")
     assert code == 2
     assert "threshold 0.7 there, 0.5 now" in err

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -136,10 +137,15 @@ def test_two_processes_that_saw_different_states_do_not_both_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One saw claim 1 just before it was given back and goes for 2, while another one has taken 1 anew."""
-    claim_of(tmp_path, 1, machine="f" * 16)  # the newcomer, alive
-    seen = iter([[(1, tmp_path / "gone")]])
-    numbered = claims._numbered
-    monkeypatch.setattr(claims, "_numbered", lambda folder: next(seen, None) or numbered(folder))
+    claim = claim_of(tmp_path, 1, started=1.0)
+    create = os.open
+
+    def meanwhile(*arguments: Any) -> int:
+        claim.unlink()
+        claim_of(tmp_path, 1, machine="f" * 16)  # the newcomer, alive
+        return create(*arguments)
+
+    monkeypatch.setattr(os, "open", meanwhile)
     assert claims.acquire(tmp_path) is None
     assert names(tmp_path) == ["claim.1"]
 

@@ -103,11 +103,16 @@ def test_known_compressed_mask() -> None:
     mask = np.zeros((9, 11), bool)
     mask[2:7, 3:8] = mask[0, 0] = True
     mask[4, 4:6] = False
-    runs = coco._decoded("01l04XOMM030M03300i0")
-    assert runs is not None
-    assert (np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(9, 11, order="F") == mask).all()
+    content = plain()
+    content["images"] = [{"id": 7, "file_name": "0001.png", "width": 11, "height": 9}]
+    drawn = {"counts": "01l04XOMM030M03300i0", "size": [9, 11]}
+    content["annotations"] = [{"image_id": 7, "category_id": 1, "segmentation": drawn}]
+    entry = coco.parse(Path("a.json"), content)["0001.png"]
+    assert (coco.rasterise(entry, "track") == mask).all()
     for text in ("P", "é", "\x00", "o" * 40):
-        assert coco._decoded(text) is None
+        drawn["counts"] = text
+        with pytest.raises(UserError, match=r"found run lengths .*; expected lengths whose sum is 99"):
+            coco.rasterise(coco.parse(Path("a.json"), content)["0001.png"], "track")
 
 
 @pytest.mark.parametrize(

@@ -82,22 +82,46 @@ class FusedNetwork(nn.Module):
         return logits
 
 
-class _WithReLU(nn.Module):
-    """A convolution on the CPU and the ReLU behind it, in one pass over memory in place of two."""
+class _Packed(nn.Module):
+    """A convolution on the CPU whose weights lie as oneDNN wants them, with the ReLU behind it if ``relu``.
 
-    def __init__(self, convolution: nn.Module) -> None:
+    torch would bring the weights into that order in every forward, and pass over memory once more for the ReLU. With
+    one thread, it would also leave oneDNN for most 1x1 kernels, and take twice as long. The order fits one size of
+    images and one number format; others pack anew.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.convolution = convolution
+        self.convolution, self.relu = convolution, False
+        self._packed_for: tuple[torch.Size, torch.dtype] | None = None
+        self._packed: tuple[Any, ...] = ()  # arguments behind the images
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to maps ``(N, K, H', W')``."""
-        layer: Any = self.convolution
-        if torch.compiler.is_compiling():  # compilers and runtimes join the two themselves
-            return nn.functional.relu(layer(images))
-        joined: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images, layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups, "relu", [], ""
-        )
-        return joined
+        # Compilers and runtimes do all this themselves, and oneDNN has no float64.
+        if torch.compiler.is_compiling() or images.dtype == torch.float64:
+            maps: Tensor = self.convolution(images)
+            return nn.functional.relu(maps) if self.relu else maps
+        if torch.is_autocast_enabled("cpu"):
+            images = images.to(torch.get_autocast_dtype("cpu"))
+        images = channels_last(images)
+        if self._packed_for != (images.shape[2:], images.dtype):
+            self._pack(images)
+        convolved: Tensor = torch.ops.mkldnn._convolution_pointwise.default(images, *self._packed)
+        return convolved
+
+    def _pack(self, images: Tensor) -> None:
+        layer = self.convolution
+        how = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        weight = layer.weight.detach().to(images.dtype).to_mkldnn()
+        weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *how, images.shape)
+        bias = None if layer.bias is None else layer.bias.detach().to(images.dtype)
+        self._packed_for = images.shape[2:], images.dtype
+        self._packed = (weight, bias, *how, "relu" if self.relu else "none", [], "")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is packed, which neither ``copy`` nor ``pickle`` can read."""
+        return {**self.__dict__, "_packed_for": None, "_packed": ()}
 
 
 def fuse_members(members: Sequence[TrainedNetwork], device: torch.device, dtype: Dtype = "float32") -> nn.Module:
@@ -128,8 +152,9 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     A batch norm that alone reads the outputs of convolutions becomes part of these convolutions
     (``torch.nn.utils.fusion``). One forward on torch's meta device, which computes nothing, shows the order of layers.
     Activations between such layers write in place. On a CPU, an extra layer pads for depthwise convolutions with wide
-    padding, and in float32 a convolution computes the ReLU behind it too. A network that cannot run on the meta device,
-    or whose logits for a random image change (by a convolution with its own use of its weights), keeps its norms.
+    padding, weights are packed for oneDNN, and a convolution computes the ReLU behind it too. A network that cannot run
+    on the meta device, or whose logits for a random image change (by a convolution with its own use of its weights),
+    keeps its norms.
 
     Args:
         network: stays unchanged.
@@ -147,8 +172,8 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     _write_in_place(layers, calls, uses)
     if all(weight.device.type == "cpu" for weight in fast.parameters()):
         _pad_before(fast, calls)
-        if dtype == "float32" and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-            _join_relus(fast, calls, uses)
+        if _packs(dtype):
+            _pack(fast, calls, uses)
     difference = _difference(plain, fast, image_shape)
     if not difference <= TOLERANCE:
         return FusedNetwork(plain, dtype, f"with folded norms its logits differ by {difference:.1e}")
@@ -235,24 +260,32 @@ def _pad_before(network: nn.Module, calls: Sequence[_Call]) -> None:
             network.set_submodule(name, nn.Sequential(nn.ZeroPad2d((beside, beside, 0, 0)), layer))
 
 
-def _join_relus(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> None:
-    """Let convolutions compute the ReLU that alone reads their outputs."""
+def _packs(dtype: Dtype) -> bool:
+    """Tell whether torch packs weights of a number format on this machine."""
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return dtype == "float32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _pack(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> None:
+    """Pack the weights of convolutions, and let them compute the ReLU that alone reads their outputs."""
     times = Counter(call.name for call in calls)
-    makers: dict[int, str] = {}  # convolution of each output, also of what was a norm's before it was folded
+    makers: dict[int, _Packed] = {}  # convolution of each output, also of what was a norm's before it was folded
     relus: dict[str, list[int]] = {}
     for call in calls:
         layer = network.get_submodule(call.name)
         if type(layer) is nn.Conv2d and times[call.name] == 1 and layer.padding_mode == "zeros":
             if not isinstance(layer.padding, str):
-                makers[id(call.output)] = call.name
+                makers[id(call.output)] = packed = _Packed(layer)
+                network.set_submodule(call.name, packed)
         elif type(layer) is nn.Identity and id(call.input) in makers:
             makers[id(call.output)] = makers[id(call.input)]
         elif type(layer) is nn.ReLU:
             relus.setdefault(call.name, []).append(id(call.input))
     for name, inputs in relus.items():
         if all(tensor in makers and uses[tensor] == 1 for tensor in inputs):
-            for convolution in [makers[tensor] for tensor in inputs]:
-                network.set_submodule(convolution, _WithReLU(network.get_submodule(convolution)))
+            for tensor in inputs:
+                makers[tensor].relu = True
             network.set_submodule(name, nn.Identity())
 
 

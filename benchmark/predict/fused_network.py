@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from benchmark.records.weights import TrainedNetwork
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+#: Activations that oneDNN's convolutions compute, by oneDNN's names.
+JOINED = {nn.ReLU: "relu", nn.SiLU: "swish"}
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "swish": nn.functional.silu}
 #: Activations that can write into the map they are given.
 IN_PLACE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU)
 
@@ -32,6 +35,9 @@ SIDE = 128  # pixels, about, of the image that shows how layers follow each othe
 #: Pixels beside a row that oneDNN's depthwise kernels pad by themselves with AVX2 (with AVX-512, 6). With more, as wide
 #: dilations need, it takes matrix products instead, channels last and without AVX-512 up to 30 times slower.
 PADDED_BY_KERNELS = 4
+
+#: Layer of segmentation_models_pytorch's convolutions, in EfficientNet, that pads before they convolve without padding.
+PADDING_OF_SMP = "static_padding"
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -83,16 +89,16 @@ class FusedNetwork(nn.Module):
 
 
 class _Packed(nn.Module):
-    """A convolution on the CPU whose weights lie as oneDNN wants them, with the ReLU behind it if ``relu``.
+    """A convolution on the CPU whose weights lie as oneDNN wants them, and the ``activation`` behind it.
 
-    torch would bring the weights into that order in every forward, and pass over memory once more for the ReLU. With
-    one thread, it would also leave oneDNN for most 1x1 kernels, and take twice as long. The order fits one size of
+    torch would bring the weights into that order in every forward, and pass over memory once more for the activation.
+    With one thread, it would also leave oneDNN for most 1x1 kernels, and take twice as long. The order fits one size of
     images and one number format; others pack anew.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.convolution, self.relu = convolution, False
+        self.convolution, self.activation = convolution, "none"
         self._packed_for: tuple[torch.Size, torch.dtype] | None = None
         self._packed: tuple[Any, ...] = ()  # arguments behind the images
 
@@ -100,8 +106,8 @@ class _Packed(nn.Module):
         """Map images ``(N, C, H, W)`` to maps ``(N, K, H', W')``."""
         # Compilers and runtimes do all this themselves, and oneDNN has no float64.
         if torch.compiler.is_compiling() or images.dtype == torch.float64:
-            maps: Tensor = self.convolution(images)
-            return nn.functional.relu(maps) if self.relu else maps
+            maps = nn.Conv2d.forward(self.convolution, images)  # of smp's layers, too, not their own with its padding
+            return maps if self.activation == "none" else FUNCTIONS[self.activation](maps)
         if torch.is_autocast_enabled("cpu"):
             images = images.to(torch.get_autocast_dtype("cpu"))
         images = channels_last(images)
@@ -117,7 +123,7 @@ class _Packed(nn.Module):
         weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *how, images.shape)
         bias = None if layer.bias is None else layer.bias.detach().to(images.dtype)
         self._packed_for = images.shape[2:], images.dtype
-        self._packed = (weight, bias, *how, "relu" if self.relu else "none", [], "")
+        self._packed = (weight, bias, *how, self.activation, [], "")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is packed, which neither ``copy`` nor ``pickle`` can read."""
@@ -152,9 +158,9 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     A batch norm that alone reads the outputs of convolutions becomes part of these convolutions
     (``torch.nn.utils.fusion``). One forward on torch's meta device, which computes nothing, shows the order of layers.
     Activations between such layers write in place. On a CPU, an extra layer pads for depthwise convolutions with wide
-    padding, weights are packed for oneDNN, and a convolution computes the ReLU behind it too. A network that cannot run
-    on the meta device, or whose logits for a random image change (by a convolution with its own use of its weights),
-    keeps its norms.
+    padding, weights are packed for oneDNN, and a convolution computes the ReLU or SiLU behind it too. A network that
+    cannot run on the meta device, or whose logits for a random image change (by a convolution with its own use of its
+    weights), keeps its norms.
 
     Args:
         network: stays unchanged.
@@ -212,6 +218,8 @@ def _follow(network: nn.Module, image_shape: Sequence[int]) -> tuple[list[_Call]
     for name, layer in followed.named_modules():
         if isinstance(layer, (*CONVOLUTIONS, nn.BatchNorm2d, *IN_PLACE)):
             layer.register_forward_hook(partial(record, name))
+        if isinstance(layer, IN_PLACE):  # or else what it reads and what it writes would be one tensor
+            _set_in_place(layer, on=False)
     with torch.inference_mode(), plain_attention(followed), _Uses() as uses:
         followed(torch.empty(*image_shape, device="meta"))
     return calls, uses.of
@@ -245,7 +253,11 @@ def _write_in_place(layers: Mapping[str, nn.Module], calls: Sequence[_Call], use
     for name in {call.name for call in calls if isinstance(layers[call.name], IN_PLACE)}:
         inputs = [id(call.input) for call in calls if call.name == name]
         if all(tensor in fresh and uses[tensor] == 1 for tensor in inputs):
-            setattr(layers[name], "inplace", True)  # noqa: B010  # nn.Module takes tensors and modules only
+            _set_in_place(layers[name], on=True)
+
+
+def _set_in_place(activation: nn.Module, *, on: bool) -> None:
+    setattr(activation, "inplace", on)  # noqa: B010  # nn.Module takes tensors and modules only
 
 
 def _pad_before(network: nn.Module, calls: Sequence[_Call]) -> None:
@@ -268,25 +280,31 @@ def _packs(dtype: Dtype) -> bool:
 
 
 def _pack(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> None:
-    """Pack the weights of convolutions, and let them compute the ReLU that alone reads their outputs."""
+    """Pack the weights of convolutions, and let them compute the activation that alone reads their outputs."""
     times = Counter(call.name for call in calls)
     makers: dict[int, _Packed] = {}  # convolution of each output, also of what was a norm's before it was folded
-    relus: dict[str, list[int]] = {}
+    activations: dict[str, list[int]] = {}
     for call in calls:
         layer = network.get_submodule(call.name)
-        if type(layer) is nn.Conv2d and times[call.name] == 1 and layer.padding_mode == "zeros":
-            if not isinstance(layer.padding, str):
-                makers[id(call.output)] = packed = _Packed(layer)
-                network.set_submodule(call.name, packed)
+        if isinstance(layer, nn.Conv2d) and times[call.name] == 1 and _is_packable(layer):
+            makers[id(call.output)] = packed = _Packed(layer)
+            padding = getattr(layer, PADDING_OF_SMP, None)
+            network.set_submodule(call.name, packed if padding is None else nn.Sequential(padding, packed))
         elif type(layer) is nn.Identity and id(call.input) in makers:
             makers[id(call.output)] = makers[id(call.input)]
-        elif type(layer) is nn.ReLU:
-            relus.setdefault(call.name, []).append(id(call.input))
-    for name, inputs in relus.items():
+        elif type(layer) in JOINED:
+            activations.setdefault(call.name, []).append(id(call.input))
+    for name, inputs in activations.items():
         if all(tensor in makers and uses[tensor] == 1 for tensor in inputs):
             for tensor in inputs:
-                makers[tensor].relu = True
+                makers[tensor].activation = JOINED[type(network.get_submodule(name))]
             network.set_submodule(name, nn.Identity())
+
+
+def _is_packable(layer: nn.Conv2d) -> bool:
+    """Tell whether a layer does nothing but pad with zeros, if at all, and convolve."""
+    known = type(layer) is nn.Conv2d or hasattr(layer, PADDING_OF_SMP)
+    return known and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 def _is_fixed(layer: nn.Module) -> bool:

@@ -161,10 +161,36 @@ class OneReLU(nn.Module):
         return out
 
 
+class ReadBehind(nn.Module):
+    """A ReLU in place, whose input is read behind it for what it has become."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        created = self.conv(x)
+        out: Tensor = self.act(created) * created
+        return out
+
+
+class PadsItself(nn.Conv2d):
+    """A convolution that pads as those of segmentation_models_pytorch's EfficientNet do."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, stride=2)
+        self.static_padding = nn.ZeroPad2d((0, 1, 0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(self.static_padding(x), self.weight, self.bias, self.stride)
+
+
 @pytest.mark.parametrize(
     ("network", "left"),
     [
-        (Chain(), 0),
+        (Chain(), 1),
+        (ReadBehind(), 1),
+        (nn.Sequential(PadsItself(), norm(), nn.SiLU(inplace=True), PadsItself(), nn.ReLU(inplace=True)), 0),
         (Seen(), 1),
         (OneReLU(image=False), 0),
         (OneReLU(image=True), 1),
@@ -175,9 +201,9 @@ class OneReLU(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_convolutions_compute_the_relu_that_alone_reads_them(network: nn.Module, left: int) -> None:
+def test_convolutions_compute_the_activation_that_alone_reads_them(network: nn.Module, left: int) -> None:
     fast = ready(network, SHAPE)
-    assert (sum(isinstance(layer, nn.ReLU) for layer in fast.modules()), fast.as_written) == (left, "")
+    assert (sum(isinstance(layer, nn.ReLU | nn.SiLU) for layer in fast.modules()), fast.as_written) == (left, "")
     image = torch.randn(2, 3, 12, 20, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(fast(image), network.eval()(image), rtol=1e-5, atol=1e-5)

@@ -38,8 +38,9 @@ def _block(comparisons: Sequence[SpeedupComparison], test: str) -> Block:
     for name, reduction in SHOWN:
         if any(name in values[reduction] for one in comparisons for values in one.scores[test].values()):
             column = metric_column(metrics.METRICS[name])
+            digits = 0 if metrics.METRICS[name].unit == "count" else column.digits  # sums over one run's images
             columns += [
-                Column(f"{way}/{name}", column.title, None, column.scale, column.digits, column.unit, group)
+                Column(f"{way}/{name}", column.title, None, column.scale, digits, column.unit, group)
                 for way, group in WAYS.items()
             ]
     columns.sort(key=lambda column: [*WAYS.values(), ""].index(column.group))

@@ -22,6 +22,8 @@ MARKS = {
     "onnxruntime": ("o", "#0072B2"),
     "openvino": ("s", "#009E73"),
 }
+#: Rows between the marks of a network, of which one could hide another on the same line.
+APART = 0.18
 
 
 def draw(study: StudyResults) -> Iterator[tuple[str, Figure]]:
@@ -41,9 +43,10 @@ def _figure(comparisons: Sequence[SpeedupComparison]) -> Figure:
     first = comparisons[0]
     titles = headings(first)
     with matplotlib.style.context(STYLE, after_reset=True):
-        figure = Figure((6.8, 1.9 + 0.24 * len(comparisons)), dpi=DPI, layout="constrained")
+        figure = Figure((6.8, 1.9 + 0.28 * len(comparisons)), dpi=DPI, layout="constrained")
         axes = figure.add_subplot()
-        for runtime, (marker, colour) in MARKS.items():
+        for place, (runtime, (marker, colour)) in enumerate(MARKS.items()):
+            beside = APART * (place - (len(MARKS) - 1) / 2)
             gains = [
                 (times["torch"] / times[runtime], row, comparison)
                 for row, comparison in enumerate(comparisons)
@@ -53,7 +56,7 @@ def _figure(comparisons: Sequence[SpeedupComparison]) -> Figure:
                 assert comparison.model is not None
                 label = drawable(", ".join(titles[runtime])) if number == 0 else None
                 mark = axes.plot(
-                    gain, row, marker=marker, color=colour, linestyle="", markersize=9 if marker == "*" else 6,
+                    gain, row + beside, marker=marker, color=colour, linestyle="", markersize=9 if marker == "*" else 6,
                     markeredgecolor="white", label=label,
                 )  # fmt: skip
                 name = display(comparison.model)[0]

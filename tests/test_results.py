@@ -54,7 +54,8 @@ def test_pages_and_tables_follow_from_records_and_these_from_counts(study: Path)
 
 @pytest.mark.parametrize("study", [study for study in STUDIES if study not in WHOLE], ids=name)
 def test_tables_follow_from_records_and_these_from_counts(study: Path) -> None:
-    assert build.check(study, plots=()) == [f"{study}/report/index.html: differs from the records"]  # by the drawings
+    drawn = [f"{study}/report/index.html: differs from the records"] if list(study.glob("report/plots/*")) else []
+    assert build.check(study, plots=()) == drawn  # which is left out
 
 
 @pytest.mark.parametrize("kind", ["growth", "stress"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -286,7 +287,7 @@ def _pack(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> Non
     activations: dict[str, list[int]] = {}
     for call in calls:
         layer = network.get_submodule(call.name)
-        if isinstance(layer, nn.Conv2d) and times[call.name] == 1 and _is_packable(layer):
+        if isinstance(layer, nn.Conv2d) and call.name and times[call.name] == 1 and _is_packable(layer):
             makers[id(call.output)] = packed = _Packed(layer)
             padding = getattr(layer, PADDING_OF_SMP, None)
             network.set_submodule(call.name, packed if padding is None else nn.Sequential(padding, packed))
@@ -302,9 +303,14 @@ def _pack(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> Non
 
 
 def _is_packable(layer: nn.Conv2d) -> bool:
-    """Tell whether a layer does nothing but pad with zeros, if at all, and convolve."""
-    known = type(layer) is nn.Conv2d or hasattr(layer, PADDING_OF_SMP)
-    return known and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    """Tell whether a layer does nothing but pad with zeros, if at all, and convolve.
+
+    A kernel that lies in the padding alone ends the process in oneDNN (of torch 2.14).
+    """
+    if not (type(layer) is nn.Conv2d or hasattr(layer, PADDING_OF_SMP)) or layer.padding_mode != "zeros":
+        return False
+    reach = [step * (length - 1) for step, length in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return not isinstance(layer.padding, str) and all(map(operator.ge, reach, layer.padding))
 
 
 def _is_fixed(layer: nn.Module) -> bool:

@@ -196,6 +196,7 @@ class PadsItself(nn.Conv2d):
         (OneReLU(image=True), 1),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ReLU()), 1),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding="same", dilation=2), nn.ReLU()), 1),
+        (nn.Sequential(nn.Conv2d(3, 3, 1, padding=1), nn.ReLU()), 1),  # oneDNN would end the process
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 3), norm(), nn.ReLU()), 1),
         (nn.Sequential(nn.Conv2d(3, 6, 5, 2, 1, 1, 3), nn.ReLU(), nn.Conv2d(6, 2, 1), nn.ReLU6()), 0),
     ],

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -241,6 +243,35 @@ def test_weights_are_packed_once_for_each_size_of_images() -> None:
         torch.testing.assert_close(copy.deepcopy(fast)(image), fast(image), rtol=0, atol=0)
         doubled = copy.deepcopy(fast).double()(image.double())
         torch.testing.assert_close(doubled, network.double()(image.double()), rtol=1e-12, atol=1e-12)
+
+
+@given(
+    groups=st.sampled_from([1, 1, 2, 7]),
+    widths=st.tuples(st.integers(1, 9), st.integers(1, 17)),
+    kernel=st.tuples(*[st.sampled_from([1, 3, 5])] * 2),
+    stride=st.tuples(*[st.integers(1, 3)] * 2),
+    dilation=st.tuples(*[st.sampled_from([1, 2, 8])] * 2),
+    size=st.tuples(*[st.integers(5, 20)] * 2),  # in maps narrower than a kernel, oneDNN errs in torch, too
+    padded=st.booleans(),
+)
+def test_packed_convolutions_of_any_form_compute_as_torch_s(
+    groups: int,
+    widths: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    size: tuple[int, int],
+    padded: bool,
+) -> None:
+    padding = (dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2))
+    assume(padded or all(side > 2 * reach for side, reach in zip(size, padding, strict=True)))
+    padding = padding if padded else (0, 0)
+    into, out = (groups * width for width in widths)
+    network = nn.Sequential(nn.Conv2d(into, out, kernel, stride, padding, dilation, groups), nn.ReLU()).eval()
+    fast = ready(network, (1, into, 40, 40))
+    image = torch.randn(2, into, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(image), network(image), rtol=1e-4, atol=1e-4)
 
 
 class Depthwise(nn.Module):

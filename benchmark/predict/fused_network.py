@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmark.devices.precision import tf32
 from benchmark.evaluation.ensemble import averaged
-from models.attention import plain_attention
+from benchmark.predict.row_attention import row_attention
+from models.attention import PositionAttention, plain_attention, position_attention
 from models.shapes import QuickShapes, shadow
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
     A batch norm that alone reads the outputs of convolutions becomes part of these convolutions
     (``torch.nn.utils.fusion``). One forward on torch's meta device, which computes nothing, shows the order of layers.
     Activations between such layers write in place. On a CPU, an extra layer pads for depthwise convolutions with wide
-    padding, weights are packed for oneDNN, and a convolution computes the ReLU or SiLU behind it too. A network that
-    cannot run on the meta device, or whose logits for a random image change (by a convolution with its own use of its
-    weights), keeps its norms.
+    padding, weights are packed for oneDNN, a convolution computes the ReLU or SiLU behind it, and position attention
+    goes by rows. A network that cannot run on the meta device, or whose logits for a random image change (by a
+    convolution with its own use of its weights), keeps its norms.
 
     Args:
         network: stays unchanged.
@@ -181,6 +182,7 @@ def ready(network: nn.Module, image_shape: Sequence[int], dtype: Dtype = "float3
         _pad_before(fast, calls)
         if _packs(dtype):
             _pack(fast, calls, uses)
+            _attend_by_rows(fast)
     difference = _difference(plain, fast, image_shape)
     if not difference <= TOLERANCE:
         return FusedNetwork(plain, dtype, f"with folded norms its logits differ by {difference:.1e}")
@@ -300,6 +302,12 @@ def _pack(network: nn.Module, calls: Sequence[_Call], uses: Counter[int]) -> Non
             for tensor in inputs:
                 makers[tensor].activation = JOINED[type(network.get_submodule(name))]
             network.set_submodule(name, nn.Identity())
+
+
+def _attend_by_rows(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, PositionAttention) and layer.attend is position_attention:
+            layer.attend = row_attention
 
 
 def _is_packable(layer: nn.Conv2d) -> bool:

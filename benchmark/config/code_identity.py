@@ -73,6 +73,20 @@ def raised(entry: ModelEntry, call: str, error: Exception) -> str:
     return f"{label(entry)}: {call} raised {message}; {remedy}: nothing has been run"
 
 
+def change(entry: ModelEntry, recorded: object) -> str:
+    """Return in words which files of a user's network differ from a run's record: ``", changed in blocks.py"``.
+
+    Args:
+        entry: the network as it is now.
+        recorded: what :func:`unchanged_code` returned for the run; earlier releases and failed runs kept nothing.
+    """
+    now = code_digests(entry)
+    if not isinstance(recorded, dict):
+        return f" ({', '.join(now)})" if now else ""
+    changed = [name for name in sorted({*now, *recorded}) if now.get(name) != recorded.get(name)]
+    return f", changed in {', '.join(changed)}" if changed else ""
+
+
 def unchanged_code(entry: ModelEntry, planned: str) -> dict[str, str]:
     """Return the digests of a loaded network for a run's record.
 

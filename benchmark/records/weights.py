@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmark.config.code_identity import identity
+from benchmark.config.code_identity import change, identity
 from benchmark.config.protocol import Protocol
 from benchmark.config.registry import ModelEntry
 from benchmark.config.targets import dataset_of, layer_of
@@ -164,8 +164,9 @@ def _trained(store: Store, protocol: Protocol, entry: ModelEntry, train: str, fi
         raise UserError(f"{file.parent}: weights of a run that did not finish; run the study again")
     if (trained := record.key_parts.model) != (now := identity(entry)):
         raise UserError(
-            f"{file}: trained as {trained}, but {entry.name} is {now} now, which may compute something else "
-            "with these weights; use the code that trained them, or train again with `run --replace-stale`"
+            f"{file}: trained as {trained}, but {entry.name} is {now} now"
+            f"{change(entry, record.environment.get('network_code'))}: it may compute something else with these "
+            "weights; use the code that trained them, or train again with `run --replace-stale`"
         )
     return TrainedNetwork(entry, file, record, protocol)
 

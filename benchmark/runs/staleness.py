@@ -115,11 +115,7 @@ class Staleness:
         job = self.asked.get(run_name(record))
         if job is None or job.key_parts.model == record.key_parts.model:
             return []
-        now, recorded = code_identity.code_digests(job.entry), record.environment.get("network_code")
-        if not isinstance(recorded, dict):  # an earlier release, or a failed run
-            return [f"the code of {record.model}" + (f" ({', '.join(now)})" if now else "")]
-        changed = [name for name in sorted({*now, *recorded}) if now.get(name) != recorded.get(name)]
-        return [f"the code of {record.model}, changed in {', '.join(changed)}"]
+        return [f"the code of {record.model}{code_identity.change(job.entry, record.environment.get('network_code'))}"]
 
     def differs(self, protocol: Protocol | None) -> bool:
         """Return whether a study's protocol, if any, differs from the call's."""

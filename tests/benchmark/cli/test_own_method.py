@@ -71,6 +71,7 @@ def test_own_network_leads_the_report_and_its_study_finds_it_by_name(
     code, _, err = call(*drawn)
     assert code == 2
     assert "trained as tinynet-v1-" in err
+    assert " now, changed in mine.py: it may compute something else" in err
     file.unlink()
     code, _, err = call(*drawn)
     assert code == 2

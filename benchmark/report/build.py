@@ -24,7 +24,7 @@ from benchmark.report.read import StudyResults, read_study
 from benchmark.report.redact import redact_study, rename_study, renamed
 from benchmark.report.tables import bibliography, conventions, numbers, paper_table, render, significance_table
 from benchmark.report.tables.accuracy_table import ACCURACY, scores
-from benchmark.report.tables.all_tables import TABLES
+from benchmark.report.tables.all_tables import SECTION_OF, TABLES
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Table
 from benchmark.report.up_to_date import FOLDER, PAGE
@@ -108,10 +108,12 @@ def build(
         if zipped:
             write_atomically(study / f"{REDACTED}.zip", _zip(files | {PAGE: content}))
             return [study / f"{REDACTED}.zip"]
-        # Files of an image that may no longer be shown, and of a setting that is no longer there.
+        # Files of an image that may no longer be shown, and of a setting or a table that is no longer there.
         earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
         for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
             earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
+        names_of_tables = [f"{name}.{kind}" for name in SECTION_OF for kind in RENDERERS]
+        earlier += [folder / "tables" / name for name in (*names_of_tables, "references.bib")]
         if redact:  # names that were replaced since may be in the names of any of its files
             earlier += [file for part in ("plots", "tables") for file in (folder / part).glob("[!.]*")]
         for path in () if page_only else earlier:

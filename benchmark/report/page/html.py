@@ -46,7 +46,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("ablation", "Ablation"),
     ("training", "Training"),
     ("efficiency", "Efficiency"),
-    ("bench", "Against the plain way"),
+    ("bench", "Speedup"),
     ("custom", "Table for a paper"),
 )
 

@@ -19,6 +19,10 @@ from benchmark.utils.words import counted
 #: Lines of the overview, and names in a sentence.
 LINES, NAMES = 24, 30
 
+#: What the comparisons of each kind of work compare.
+COMPARED = {"runtimes": "with other runtimes", "int8": "int8 with float32"}
+PLAIN_WAY = "with the plain way of most repositories"
+
 
 @dataclass(frozen=True)
 class PrintedScore:
@@ -194,8 +198,9 @@ def _facts(study: StudyResults) -> Iterator[tuple[str, str]]:
         yield "Models", _listed([display(name)[0] for name in in_order(models)])
         if settings:
             yield "Measured", f"efficiency alone, in {counted(len(settings), 'setting')}"
-        if study.comparisons:
-            yield "Compared", f"with the plain way of most repositories, {counted(len(study.comparisons), 'time')}"
+        what = Counter(COMPARED.get(comparison.what, PLAIN_WAY) for comparison in study.comparisons)
+        if what:
+            yield "Compared", "; ".join(f"{words}, {counted(times, 'time')}" for words, times in what.items())
         return
     records = [run.record for run in study.runs]
     yield "Models", _listed([display(name)[0] for name in in_order({record.model for record in records})])

@@ -26,7 +26,7 @@ from benchmark.report.tables.conventions import (
     left_out,
     metric_column,
     no_logits,
-    nothing_to_judge,
+    not_judged,
     noun_under,
     origins,
 )
@@ -122,7 +122,7 @@ def _score_block(study: StudyResults, protocol: Protocol, kind: Kind, train: tup
         | {"ddof": 1, "test_images": tested, **folds_of(protocol)},
         conventions=(
             *about_scores(protocol, (reduction,), (test, *train), n, tested),
-            *nothing_to_judge((scores for _, scores in everything), test),
+            *not_judged((scores for _, scores in everything), test),
             *about_ensembles(rows),
             *origins(run for of_model in runs.values() for run in of_model),
             *left_out(study),

@@ -58,8 +58,15 @@ def no_logits(runs: Iterable[Run]) -> Iterator[str]:
         yield f"{', '.join(models)}: {BOUNDED_MEANS}."
 
 
-def nothing_to_judge(scores: Iterable[Scores], test: str) -> Iterator[str]:
-    """Say how many images of a test gave no value, and where to see which; nothing where all of them gave one."""
+def not_judged(scores: Iterable[Scores], test: str) -> Iterator[str]:
+    """Say how much of a test is unlabelled, how many of its images gave no value, and where to see which."""
+    scores = list(scores)
+    unlabelled, *labelled = (
+        sum(test_scores.sums.get(name, 0) for test_scores in scores) for name in ("ignored", "tp", "fp", "fn", "tn")
+    )
+    if unlabelled:
+        pixels = unlabelled + sum(labelled)
+        yield f"Unlabelled, and so not counted: {100 * unlabelled / pixels:.1f} % of the pixels of the test images."
     if blank := sorted({len(test_scores.images) - test_scores.judged for test_scores in scores} - {0}):
         images = counted(" or ".join(map(str, blank)), "more test image")
         yield (

@@ -257,7 +257,7 @@ def _score_conventions(
     reductions = list(dict.fromkeys(figure.reduction for figure in rated if not figure.is_sum))
     train, test = str(base.facts["train"]).split("+"), str(base.facts["dataset"])
     yield from conventions.about_scores(study.protocol, reductions, (test, *train), n, str(base.facts["test_images"]))
-    yield from conventions.nothing_to_judge((scores for _, scores in everything), test)
+    yield from conventions.not_judged((scores for _, scores in everything), test)
     yield from conventions.origins(run for run in study.runs if "+".join(run.record.train) == str(base.facts["train"]))
     yield from conventions.left_out(study)
     if any(figure.is_sum for figure in rated):

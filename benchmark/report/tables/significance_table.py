@@ -259,6 +259,6 @@ def _origin(contest: Contest) -> Iterator[str]:
     yield f"Reduction: {contest.reduction} ({metrics.REDUCTIONS[contest.reduction]})."
     yield f"Test images: {contest.facts['test_images']}."
     everything = (scores for of_model in contest.scores.values() for scores in of_model.values())
-    yield from conventions.nothing_to_judge(everything, str(contest.facts["dataset"]))
+    yield from conventions.not_judged(everything, str(contest.facts["dataset"]))
     yield f"Protocol: {contest.facts['protocol']}."
     yield from conventions.stand_ins((str(contest.facts["dataset"]), *str(contest.facts["train"]).split("+")))

@@ -23,7 +23,7 @@ from benchmark.report.tables.conventions import (
     in_all_tests,
     in_order,
     metric_column,
-    nothing_to_judge,
+    not_judged,
     noun_under,
     over_repeats,
     stand_ins,
@@ -204,7 +204,7 @@ def _conventions(study: StudyResults, tests: Tested, metric: str, shown: Shown) 
     yield from cross_validation(study.protocol)
     yield f"Reduction: {reduction} ({metrics.REDUCTIONS[reduction]})."
     yield f"Test images: {tests.images(study.protocol)}."
-    yield from nothing_to_judge((scores for _, scores in tests.counts), tests.test)
+    yield from not_judged((scores for _, scores in tests.counts), tests.test)
     yield f"Protocol: {study.protocol.name}."
     if metric == "net_error_rate":
         yield from electrical_conventions(study.protocol, tests.counts)

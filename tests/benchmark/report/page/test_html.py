@@ -30,9 +30,11 @@ from benchmark.report.tables.all_tables import TABLES
 from benchmark.report.tables.literature_table import LiteratureEntry
 from benchmark.report.tables.paper_table import PaperChoice
 from benchmark.report.tables.render import Block, Cell, Column, Row, Table
+from benchmark.utils.files import write_atomically
 from tests.benchmark.report import fake
 from tests.benchmark.report.conftest import IN_PAGE
 from tests.benchmark.report.tables.test_significance_table import image, write_models
+from tests.benchmark.speedup.test_compare import comparison
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!--panels-->"
 
@@ -348,6 +350,16 @@ def test_efficiency_alone_has_a_page(tmp_path: Path) -> None:
     assert "efficiency alone, in 2 settings" in page
     assert len(Tables(page).tables) == 3
     assert io.StringIO(page).readline().startswith("<!doctype html>")
+
+
+def test_comparisons_alone_have_a_page_that_tells_what_is_compared(tmp_path: Path) -> None:
+    for model, what in (("unet", "forward"), ("fcn", "forward"), ("unet", "runtimes"), ("unet", "int8")):
+        record = comparison(model=model, what=what, plain=(2.0, 2.1), ours=(1.0, 1.1))
+        write_atomically(tmp_path / "bench" / record.file_name, record.to_json())
+    page = page_with(tmp_path)
+    said = "with the plain way of most repositories, 2 times; int8 with float32, 1 time; with other runtimes, 1 time"
+    assert said in Tables(page).text
+    assert "<h2>Speedup" in page
 
 
 def test_pairs_of_models_are_a_matrix(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_images_are_counted_per_dataset_and_their_absence_is_not_a_failure(tmp_p
     assert "Test images: 0." in said["omv"]
 
 
-VOID = dict.fromkeys(("tp", "fp", "fn", "tn", "aji_num", "aji_den", "ajip_num", "ajip_den"), 0) | {"ignored": 100}
+VOID = {"ignored": 100} | dict.fromkeys(("tp", "fp", "fn", "tn", "aji_num", "aji_den", "ajip_num", "ajip_den"), 0)
 
 
 def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_path: Path) -> None:
@@ -134,6 +134,7 @@ def test_images_without_a_counted_pixel_are_no_part_of_means_and_numbers(tmp_pat
     )
     assert "Test images: 2." in block.conventions
     assert said in block.conventions
+    assert "Unlabelled, and so not counted: 75.0 % of the pixels of the test images." in block.conventions
     for written in significance_table.written(read_study(tmp_path), [block], reference="unet"):
         assert all(line["test_images"] == "2" for line in written.lines)
 

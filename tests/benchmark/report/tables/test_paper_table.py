@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.records.run_record import Failure
-from benchmark.report.build import build, check
+from benchmark.report.build import RENDERERS, build, check
 from benchmark.report.read import read_study
 from benchmark.report.tables import accuracy_table, efficiency_table, paper_table
 from benchmark.report.tables.paper_table import PaperChoice
@@ -303,6 +303,17 @@ def test_check_names_what_differs_is_missing_or_belongs_to_no_table_and_writes_n
         f"{folder / 'old.tex'}: belongs to no table of this report",
     ]
     assert {path: path.read_bytes() for path in small.rglob("*") if path.is_file()} == before
+
+
+def test_tables_that_a_study_has_no_longer_go_and_files_of_others_stay(small: Path) -> None:
+    build(small, PaperChoice(columns=("miou",)), plots=())
+    folder = small / "report/tables"
+    first = {path.name for path in folder.iterdir()}
+    (folder / "transfer.md").write_text("of an earlier report")
+    (folder / "notes.md").write_text("a user's")
+    (small / "report" / paper_table.CHOICE).unlink()
+    build(small, plots=())
+    assert {path.name for path in folder.iterdir()} == {*first, "notes.md"} - {f"custom.{kind}" for kind in RENDERERS}
 
 
 def test_datasets_side_by_side_with_other_numbers_of_repeats_say_so(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def row_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # oneDNN takes one matrix as the weights of a layer, with a row for each of its outputs.
         keys, values = k_n.contiguous(), v_n.mT.contiguous()
         for q_i, out_i in zip(q_n.split(queries), out_n.split(queries), strict=True):
-            weights = torch.softmax(_product(q_i.contiguous(), keys), dim=-1).to(v.dtype)
-            out_i.copy_(_product(weights, values))
+            scores = _product(q_i.contiguous(), keys)
+            weights = torch.softmax(scores, dim=-1, out=scores)
+            out_i.copy_(_product(weights.to(v.dtype), values))
     return out
 
 

@@ -112,8 +112,8 @@ def build(
         earlier = [file for file in (folder / "panels").glob("[!.]*") if panels.is_panel(file.name)]
         for plot, kind in itertools.product(PLOTS, ("pdf", "png")):
             earlier += (folder / "plots").glob(f"{plot.table}.*{kind}")
-        names_of_tables = [f"{name}.{kind}" for name in SECTION_OF for kind in RENDERERS]
-        earlier += [folder / "tables" / name for name in (*names_of_tables, "references.bib")]
+        of_tables = [f"{name}.{kind}" for name in SECTION_OF for kind in RENDERERS]
+        earlier += [folder / "tables" / file for file in (*of_tables, "references.bib")]
         if redact:  # names that were replaced since may be in the names of any of its files
             earlier += [file for part in ("plots", "tables") for file in (folder / part).glob("[!.]*")]
         for path in () if page_only else earlier:

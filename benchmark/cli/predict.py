@@ -122,7 +122,7 @@ def predict(
     from benchmark.predict.predict_images import PredictionJob
     from benchmark.predict.runtimes import EXTRA, RUNTIMES, run_by
     from benchmark.predict.settings import PredictSettings, finds_vias
-    from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, tiles_per_forward
+    from benchmark.predict.tile_choice import OVERLAP, TileChoice, TileTrial, largest_stack, tiles_per_forward
     from benchmark.records.chosen_networks import chosen_networks
     from benchmark.records.weights import label_of, read_weights
     from benchmark.training.probe import ProbeInput, probe_networks
@@ -221,12 +221,12 @@ def predict(
         chosen = choice.side // OVERLAP if overlap is None else overlap
         settings = replace(settings, tile=choice.side, overlap=chosen)
         shared = TileAxis(choice.side, choice.side, chosen, network.entry.multiple).shared
+    batch = batch or tiles_per_forward(choice.side)
     if runtime != "torch":
-        fused, ran_by = run_by(runtime, fused, network.channels, choice.side, torch.get_num_threads())
+        stack = largest_stack(files, choice.side, settings.overlap, network.entry.multiple, batch)
+        fused, ran_by = run_by(runtime, fused, network.channels, choice.side, torch.get_num_threads(), stack)
         console.print(f"--runtime {runtime}: {ran_by}")
-    job = PredictionJob(
-        fused, settings, network.entry.multiple, torch_device, batch or tiles_per_forward(choice.side), out
-    )
+    job = PredictionJob(fused, settings, network.entry.multiple, torch_device, batch, out)
     raise typer.Exit(_predict(console, job, files, shared, choice.reason))
 
 

@@ -17,7 +17,7 @@ from benchmark.devices.device_errors import ran_out_of_memory
 from benchmark.devices.process_memory import fits_into_memory, high_water_mark, restart_high_water_mark
 from benchmark.efficiency.allocated import AllocatedPeak
 from benchmark.evaluation.sliding_window import ArrayRows, probabilities
-from benchmark.evaluation.tiles import TileGrid
+from benchmark.evaluation.tiles import TileAxis, TileGrid
 from benchmark.predict.reader import BrokenImageError, open_source
 from benchmark.utils.errors import UserError
 
@@ -152,6 +152,12 @@ def tiles_per_forward(side: int) -> int:
     On a CPU, ContextNet's forwards of 16 tiles of 96 px took three quarters of the processor time of those of 4.
     """
     return max(LEAST_BATCH, LEAST_BATCH * 256**2 // side**2)
+
+
+def largest_stack(images: Sequence[Path | Pixels], side: int, overlap: int, multiple: int, batch: int) -> int:
+    """Return the most tiles that a forward takes: ``batch``, or those of the widest image's rows if they are fewer."""
+    widest = max((width for _, width in _shapes(images)), default=side)
+    return min(batch, len(TileAxis(widest, side, overlap, multiple).starts))
 
 
 def _agreement(expected: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float | None:

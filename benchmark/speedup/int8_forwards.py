@@ -79,9 +79,9 @@ def in_int8(
 
     @functools.cache
     def networks(side: int) -> dict[str, nn.Module]:
-        exact = Deployment(fuse_trained(trained, CPU), trained.channels, side, setting.threads, batch=1)
+        exact = Deployment(fuse_trained(trained, CPU), trained.channels, side, setting.threads)
         content = quantised(exact.onnx, images(side))
-        whole = RuntimeNetwork("onnxruntime", read_onnx(content, setting.threads, exact.batch))
+        whole = RuntimeNetwork("onnxruntime", {1: read_onnx(content, setting.threads, 1)})
         return {"plain": open_runtime("onnxruntime", exact), "ours": whole}
 
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {}

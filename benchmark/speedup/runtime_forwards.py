@@ -45,7 +45,7 @@ def beside_runtimes(
     slow = plain.plain_form(copy.deepcopy(network)).eval()
     image = random_image(size, channels).to(setting.device)
     with using_threads(setting.threads), torch.inference_mode():
-        opened, refusals = open_all(OTHERS, Deployment(fused, channels, size, setting.threads, batch=1))
+        opened, refusals = open_all(OTHERS, Deployment(fused, channels, size, setting.threads))
         expected = slow(image)
 
         def difference(other: nn.Module) -> float:

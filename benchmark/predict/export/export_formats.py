@@ -113,15 +113,18 @@ def read_onnx(content: bytes, threads: int, batch: int | None = None) -> Forward
     return forward
 
 
-def read_openvino(content: bytes, threads: int, batch: int | None = None, precision: str = "f32") -> Forward:
-    """Open an ONNX model in OpenVINO on the CPU; ``precision`` is its name of a number format, ``f32`` or ``bf16``."""
+def read_openvino(content: bytes, threads: int, batch: int, precision: str) -> Forward:
+    """Open an ONNX model in OpenVINO on the CPU for stacks of ``batch`` images.
+
+    ``precision`` is OpenVINO's name of a number format, ``f32`` or ``bf16``.
+    """
     telemetry.switch_off()
     import openvino
 
     core = openvino.Core()
     model = core.read_model(content)
     shape = model.input(0).partial_shape
-    shape[0] = -1 if batch is None else batch
+    shape[0] = batch
     model.reshape(shape)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmark.config import registry
 from benchmark.evaluation.ensemble import Ensemble, probabilities_of
 from benchmark.predict import runtimes
+from benchmark.predict.export.export_formats import Array, Forward, of_module
 from benchmark.predict.fused_network import FusedNetwork, ready
 from benchmark.predict.runtimes import (
     RUNTIMES,
@@ -60,7 +61,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(name: RuntimeName) -> Runtime:
         def open_(deployment: Deployment) -> nn.Module:
             network = deployment.network
-            return RuntimeNetwork(name, lambda image: network(torch.from_numpy(image)).detach().numpy())
+            return RuntimeNetwork(name, {1: lambda image: network(torch.from_numpy(image)).detach().numpy()})
 
         return replace(RUNTIMES[name], packages=("torch",), open=open_)
 
@@ -75,33 +76,69 @@ def assert_computes_as(network: nn.Module, expected: nn.Module, images: Tensor) 
     assert truth.std() > 1e-3
 
 
-@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
     "name",
     ["torch", "onnxruntime", "openvino", pytest.param("compile", marks=[pytest.mark.slow, needs_a_compiler])],
 )
-def test_runtime_computes_the_logits_of_torch(fused: FusedNetwork, name: RuntimeName, batch: int | None) -> None:
+def test_runtime_computes_the_logits_of_torch(fused: FusedNetwork, name: RuntimeName, batch: int) -> None:
     installed(name)
-    assert_computes_as(open_runtime(name, Deployment(fused, 1, SIDE, 1, batch)), fused, torch.rand(2, 1, SIDE, SIDE))
+    network = open_runtime(name, Deployment(fused, 1, SIDE, 1, batch))
+    for images in (batch, 2):  # a full stack, and an incomplete or longer one
+        assert_computes_as(network, fused, torch.rand(images, 1, SIDE, SIDE))
+
+
+def test_program_of_one_image_computes_what_is_no_full_stack() -> None:
+    calls: list[tuple[int, int]] = []
+
+    def program(count: int) -> Forward:
+        def forward(images: Array) -> Array:
+            calls.append((count, len(images)))
+            return images + 1
+
+        return forward
+
+    network = RuntimeNetwork("openvino", {4: program(4), 1: program(1)})
+    for count in (4, 2, 1):
+        images = torch.rand(count, 1, 8, 8)
+        torch.testing.assert_close(network(images), images + 1)
+    assert calls == [(4, 4), (1, 1), (1, 1), (1, 1)]
+
+
+@pytest.mark.usefixtures("pretended")
+def test_logits_are_compared_for_full_stacks_and_single_images(
+    fused: FusedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_(deployment: Deployment) -> nn.Module:
+        def wrong(images: Array) -> Array:
+            return of_module(deployment.network)(images) + 0.02
+
+        right = of_module(deployment.network)
+        return RuntimeNetwork("openvino", {4: wrong if at == 4 else right, 1: wrong if at == 1 else right})
+
+    monkeypatch.setattr(runtimes, "RUNTIMES", {"openvino": replace(runtimes.RUNTIMES["openvino"], open=open_)})
+    for at in (1, 4):
+        with pytest.raises(RefusedRuntimeError, match=rf"logits differ by 0\.02 of \d.* at {at} x {SIDE}x{SIDE}"):
+            open_runtime("openvino", Deployment(fused, 1, SIDE, 1, batch=4))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_attention_s_network_too(name: RuntimeName) -> None:
     installed(name)
     network = ready(build(registry.models()["eal_icnet"]), (1, 1, 64, 64))
-    assert_computes_as(open_runtime(name, Deployment(network, 1, 64, 1)), network, torch.rand(3, 1, 64, 64))
+    assert_computes_as(open_runtime(name, Deployment(network, 1, 64, 1, batch=3)), network, torch.rand(3, 1, 64, 64))
 
 
 def test_difference_is_refused_with_its_size_and_the_tolerance(
     fused: FusedNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def open_(deployment: Deployment) -> nn.Module:
-        return RuntimeNetwork("openvino", lambda image: deployment.network(torch.from_numpy(image)).numpy() + 0.02)
+        return RuntimeNetwork("openvino", {1: lambda image: deployment.network(torch.from_numpy(image)).numpy() + 0.02})
 
     wrong = Runtime("OpenVINO", ("torch",), open_)
     monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "openvino": wrong})
     with pytest.raises(UserError, match=r"--runtime openvino: logits differ by 0\.02 of \d.*; expected at most 0.0001"):
-        run_by("openvino", fused, 1, SIDE, 1)
+        run_by("openvino", fused, 1, SIDE, 1, 4)
 
 
 def test_missing_package_names_the_extra(fused: FusedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +146,7 @@ def test_missing_package_names_the_extra(fused: FusedNetwork, monkeypatch: pytes
     monkeypatch.setattr(runtimes, "RUNTIMES", {**RUNTIMES, "openvino": absent})
     message = r"--runtime openvino: no_such_package is not installed; pip install -e '.\[runtimes\]'"
     with pytest.raises(UserError, match=message):
-        run_by("openvino", fused, 1, SIDE, 1)
+        run_by("openvino", fused, 1, SIDE, 1, 4)
 
 
 def test_network_that_cannot_be_captured_is_refused() -> None:
@@ -131,15 +168,15 @@ def test_network_that_cannot_be_captured_is_refused() -> None:
 def test_auto_takes_the_fastest_and_says_the_times(
     fused: FusedNetwork, ms: dict[RuntimeName, float], chosen: str
 ) -> None:
-    def times(networks: Mapping[RuntimeName, nn.Module], image: Tensor) -> dict[RuntimeName, float]:
-        assert image.shape == (1, 1, SIDE, SIDE)
+    def times(networks: Mapping[RuntimeName, nn.Module], images: Tensor) -> dict[RuntimeName, float]:
+        assert images.shape == (4, 1, SIDE, SIDE)
         return {name: ms[name] for name in networks}
 
-    network, reason = run_by("auto", fused, 1, SIDE, 2, times)
+    network, reason = run_by("auto", fused, 1, SIDE, 2, 4, times)
     assert runtime_of(network)["runtime"] == chosen
     display = RUNTIMES[chosen].display  # type: ignore[index]
     assert reason.startswith(f"{display} {torch.__version__.partition('+')[0]}")
-    assert f"the fastest here: {min(ms.values())} ms for a tile of {SIDE} px in 2 threads" in reason
+    assert f"the fastest here: {min(ms.values())} ms for 4 tiles of {SIDE} px in 2 threads" in reason
     assert all(f"{value} ms" in reason for value in ms.values())
 
 
@@ -150,7 +187,7 @@ def test_auto_leaves_out_what_cannot_compute_the_network(fused: FusedNetwork, mo
 
     changed = {name: replace(runtimes.RUNTIMES[name], open=broken) for name in ("onnxruntime", "openvino")}
     monkeypatch.setattr(runtimes, "RUNTIMES", {**runtimes.RUNTIMES, **changed})
-    network, reason = run_by("auto", fused, 1, SIDE, 1)
+    network, reason = run_by("auto", fused, 1, SIDE, 1, 1)
     assert network is fused
     assert "the only one; onnxruntime left out: ValueError: operator of the user's; OpenVINO left out" in reason
 
@@ -167,7 +204,7 @@ def test_real_timings_are_of_all_runtimes(fused: FusedNetwork) -> None:
 def test_every_member_of_an_ensemble_is_run(fused: FusedNetwork) -> None:
     other = ready(build(registry.models()["contextnet"]), (1, 1, SIDE, SIDE))
     ensemble, images = Ensemble([fused, other]), torch.rand(1, 1, SIDE, SIDE)
-    network, _ = run_by("openvino", ensemble, 1, SIDE, 1)
+    network, _ = run_by("openvino", ensemble, 1, SIDE, 1, 1)
     assert [type(member) for member in network.members] == [RuntimeNetwork] * 2
     with torch.inference_mode():
         torch.testing.assert_close(probabilities_of(network, images), probabilities_of(ensemble, images))
@@ -197,6 +234,23 @@ def test_verb_predicts_the_same_masks_by_another_runtime_and_notes_it(
     by_torch = contents(tmp_path / "out")
     assert json.loads(by_torch["manifest/a.json"])["runtime"] == "torch"
     assert {file for file in by_torch if by_torch[file] != by_runtime[file]} == {"manifest/a.json"}
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(("width", "counts"), [(32, (1,)), (56, (2, 1)), (2000, (3, 1))])
+def test_verb_opens_programs_for_its_stacks(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, counts: tuple[int, ...]
+) -> None:
+    opened: list[tuple[int, ...]] = []
+
+    def open_(deployment: Deployment) -> nn.Module:
+        opened.append(deployment.counts)
+        return RuntimeNetwork("openvino", dict.fromkeys(deployment.counts, of_module(deployment.network)))
+
+    monkeypatch.setitem(runtimes.RUNTIMES, "openvino", replace(runtimes.RUNTIMES["openvino"], open=open_))  # type: ignore[arg-type]
+    save(tmp_path / "a.png", np.zeros((32, width), np.uint8))
+    assert predict("a.png", "--runtime", "openvino", "--tile", "32", "--overlap", "8", "--batch", "3")[0] == 0
+    assert opened == [counts]
 
 
 @pytest.mark.usefixtures("hasty")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.predict.tile_choice import MOST_SIDE, TileChoice, TileTrial, tiles_per_forward
+from benchmark.predict.tile_choice import MOST_SIDE, TileChoice, TileTrial, largest_stack, tiles_per_forward
 from tests.benchmark.data.folder_makers import save
 from tests.benchmark.fake_gpu import FakeGPU, OnTheCPU, fake_gpu
 from tests.benchmark.predict.conftest import Predict, brightness, pixels_of
@@ -50,6 +50,14 @@ def test_local_network_takes_the_largest_tile_that_all_images_fill(scan: Path, t
     large = save(tmp_path / "large.png", np.tile(pixels_of(scan), (2, 1)))
     assert choose(brightness(), large) == TileChoice(MOST_SIDE, "larger ones are no faster")
     assert choose(brightness(), large, save(tmp_path / "small.png", pixels_of(scan)[:100])).side == 104
+
+
+@pytest.mark.parametrize(("batch", "largest"), [(4, 4), (30, 29)])
+def test_no_stack_has_more_tiles_than_a_row(scan: Path, tmp_path: Path, batch: int, largest: int) -> None:
+    save(tmp_path / "broken.png", np.zeros((9, 9), np.uint8)).write_bytes(b"no picture")
+    images = [tmp_path / "broken.png", scan, save(tmp_path / "narrow.png", pixels_of(scan)[:, :40])]
+    assert largest_stack(images, 32, 8, 8, batch) == largest  # 700 px wide: the last of 29 tiles begins at 672
+    assert largest_stack(images[:1], 32, 8, 8, batch) == 1
 
 
 def test_network_with_global_context_keeps_the_size_of_its_training(scan: Path) -> None:
